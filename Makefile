@@ -1,0 +1,25 @@
+# Two commands do everything: `make herd` runs the main job, `make test` runs types, lint and tests.
+# Both make their own virtual environment first; neither needs root, nor anything but Python 3.11 or later.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: herd test clean
+
+herd: $(VENV)/bench.stamp
+	$(BIN)/python bench/herd.py --output herd-output $(HERD_ARGS)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+$(VENV)/%.stamp: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) herd-output

@@ -1,0 +1,94 @@
+"""Arguments that several commands share: lists of field-value pairs, numbers, keys, options."""
+
+from __future__ import annotations
+
+from commands.spec import CommandError, syntax_error
+from storage.format import ROW_ID_MAX, TOKEN_MAX
+from storage.locks import LEASE_MS_MAX
+from storage.engine import Engine
+from storage.schema import DIGITS_MAX, RESERVED, Schema, Value
+from storage.table import Table
+
+
+def shown(text: bytes) -> str:
+    return text[:128].decode("ascii", "backslashreplace")
+
+
+def integer(text: bytes, low: int = 0, high: int = (1 << 63) - 1) -> int:
+    """A number as the wire has it: decimal digits only, at most 32 of them."""
+    if not text.isdigit() or len(text) > DIGITS_MAX:
+        raise CommandError(f"ERR value is not an integer or out of range: '{shown(text)}'")
+    value = int(text)
+    if not low <= value <= high:
+        raise CommandError(f"ERR value is not an integer or out of range: '{shown(text)}'")
+    return value
+
+
+def lease_ms(text: bytes) -> int:
+    return integer(text, 1, LEASE_MS_MAX)
+
+
+def token_of(text: bytes) -> int:
+    return integer(text, 0, TOKEN_MAX)
+
+
+def key_of(engine: Engine, text: bytes) -> tuple[Table, int]:
+    """`42`, `seats:42` or `{seats}:42`."""
+    name, colon, digits = text.rpartition(b":")
+    if not colon:
+        name = engine.default_table
+    elif name[:1] == b"{" and name[-1:] == b"}":
+        name = name[1:-1]
+    if not digits.isdigit() or len(digits) > DIGITS_MAX or int(digits) > ROW_ID_MAX:
+        raise CommandError(f"ERR invalid row id '{shown(digits)}'")
+    return engine.table(name), int(digits)
+
+
+def pairs(schema: Schema, words: list[bytes], start: int = 0, *, least: int = 1) -> tuple[dict[bytes, Value], int]:
+    """Field-value pairs from `start` up to the first reserved word in field position, and where that is."""
+    found: dict[bytes, Value] = {}
+    end = len(words)
+    fields = schema.field_by_name
+    while start < end:
+        name = words[start]
+        known = fields.get(name)
+        if known is None:
+            if name.upper() in RESERVED:
+                break
+            schema.field(name)  # raises
+            raise AssertionError
+        if start + 1 == end or name in found:
+            raise syntax_error()
+        found[name] = known[1].parse(words[start + 1])
+        start += 2
+    if len(found) < least:
+        raise syntax_error()
+    return found, start
+
+
+class Options:
+    """Options behind the positional arguments: any order, each once."""
+
+    def __init__(self, words: list[bytes], start: int) -> None:
+        self._words = words
+        self._at = start
+        self._seen: set[bytes] = set()
+
+    def __iter__(self) -> Options:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._at >= len(self._words):
+            raise StopIteration
+        name = self._words[self._at].upper()
+        if name in self._seen:
+            raise syntax_error()
+        self._seen.add(name)
+        self._at += 1
+        return name
+
+    def value(self) -> bytes:
+        if self._at >= len(self._words):
+            raise syntax_error()
+        self._at += 1
+        return self._words[self._at - 1]

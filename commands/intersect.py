@@ -1,0 +1,37 @@
+"""KL.INTERSECT: which rows have all these values."""
+
+from __future__ import annotations
+
+from commands.arguments import Options, integer, pairs
+from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
+from storage.format import ROW_ID_MAX
+from storage.table import Table
+
+LIMIT_DEFAULT = 64
+
+
+@command(
+    "KL.INTERSECT",
+    summary="Answers the ids of rows whose indexed fields all have the given values, ascending.",
+    syntax="<table> <field> <value> [<field> <value> ...] [FREE] [AFTER <id>] [LIMIT <n>]",
+    args=(("table", Arg.TABLE), ("words", Arg.REST)),
+    least=3,
+    reply=Reply.IDS,
+    flags=Flags.READONLY | Flags.NOTES_OWN_POSITION,
+    complexity="O(LIMIT); the first use of a combination of values costs an intersection",
+)
+def intersect(context: Context, table: Table, words: list[bytes]) -> list[int]:
+    criteria, at = pairs(table.schema, words)
+    limit, after, free = LIMIT_DEFAULT, None, False
+    if at < len(words):
+        options = Options(words, at)
+        for option in options:
+            if option == b"LIMIT":
+                limit = integer(options.value())
+            elif option == b"AFTER":
+                after = integer(options.value(), 0, ROW_ID_MAX)
+            elif option == b"FREE":
+                free = True
+            else:
+                raise syntax_error()
+    return context.engine.intersect(table, criteria, limit, after, free)

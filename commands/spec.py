@@ -1,0 +1,189 @@
+"""How a command declares itself: once, in its own file, next to the function that carries it out.
+
+From the declaration come arity, argument conversion, key positions, the reply's form on the wire and the
+reference in docs/. A handler is a plain function of a `Context` and the converted arguments; it answers a
+Python value, or raises `CommandError`. It knows nothing of RESP, sockets or trio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, IntFlag
+from typing import Any, Protocol
+
+from storage.engine import Engine
+
+
+class CommandError(Exception):
+    """A refusal that the client sees: the text's first word is the error's name, as in `NOROW ...`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+def syntax_error() -> CommandError:
+    return CommandError("ERR syntax error")
+
+
+class Flags(IntFlag):
+    NONE = 0
+    WRITE = 1
+    READONLY = 2
+    FAST = 4
+    ADMIN = 8
+    LOADING = 16  # allowed while the store is still loading
+    NO_MULTI = 32  # refused between MULTI and EXEC
+    CONNECTION = 64  # acts on the connection only: its reply shows no stored state
+    NOTES_OWN_POSITION = 128  # the engine notes precisely what the reply depends on
+
+
+class Reply(Enum):
+    """The form of a reply: which encoder turns the handler's value into bytes."""
+
+    STATUS = "status"  # str -> +OK
+    INTEGER = "integer"  # int
+    INTEGER_OR_NULL = "integer or null"  # int | None
+    IDS = "array of row ids"  # Sequence[int]
+    ROW = "row map or null"  # (names template key, values) as RowView | None
+    ANY = "any"  # None, bool, int, str (bulk), bytes (bulk), Status, list/tuple, dict (map): encoded by type
+    RAW_TEXT = "text"  # str: verbatim text: RESP3 `=`txt, RESP2 bulk (INFO and its like)
+
+
+class Status(str):
+    """A str that goes out as a simple string (`+OK`) wherever ANY meets it."""
+
+    __slots__ = ()
+
+
+class Arg(Enum):
+    """What a positional argument is converted to."""
+
+    TABLE = "table"  # -> storage.engine.Table; `-ERR unknown table 'x'` when there is none
+    NAME = "name"  # -> str, a table name by form, whether there is such a table or not
+    KEY = "key"  # -> (Table, row id)
+    INTEGER = "integer"  # -> int >= 0, at most 32 digits, below 2**63
+    BYTES = "bytes"  # -> bytes as they came
+    REST = "rest"  # -> list[bytes]: all that follow; only as the last one
+
+
+class Client(Protocol):
+    """What a command may do to the connection that it came on; klani_resp.session is the one that does it."""
+
+    id: int
+    name: bytes
+    library_name: bytes
+    library_version: bytes
+    protocol: int
+
+    def set_protocol(self, version: int) -> None: ...
+    def close_after_reply(self) -> None: ...
+    def reset(self) -> None: ...
+    def begin_transaction(self) -> None: ...
+    def discard_transaction(self) -> None: ...
+    def execute_transaction(self) -> "RawReply": ...
+    def describe(self) -> str: ...
+
+
+class ServerFacts(Protocol):
+    """What INFO, CONFIG and CLIENT LIST may ask of the process."""
+
+    def config(self) -> dict[str, str]: ...
+    def sections(self) -> dict[str, dict[str, str | int | float]]: ...
+    def clients(self) -> list[Client]: ...
+
+
+class RawReply(bytes):
+    """Bytes that are on the wire's form already: what EXEC gathered from the session."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What a handler may use: the store, the client it serves, the process around it."""
+
+    engine: Engine
+    client: Client
+    server: ServerFacts
+
+
+@dataclass(slots=True)
+class Job:
+    """Long work that runs beside the other connections: the handler's way to say "not now".
+
+    On the loop `start`; then, once the log is durable up to `position` (which `start` may set), `run` in a
+    worker thread, which must touch no live state; then `finish` on the loop, which answers the reply's
+    value. An `exclusive` job has the row files to itself: no checkpoint runs beside it.
+    """
+
+    run: Callable[[], Any]
+    finish: Callable[[Any], Any]
+    start: Callable[[], None] | None = None
+    position: int = 0
+    exclusive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    name: str
+    summary: str
+    handler: Callable[..., Any]
+    args: tuple[tuple[str, Arg], ...]
+    reply: Reply
+    flags: Flags
+    complexity: str
+    arity: int  # as Redis counts: the name included, negative for "at least"
+    syntax: str
+    since: str
+    group: str
+    keys: tuple[int, int, int]  # first, last, step, as in COMMAND
+    subcommands: tuple[str, ...] = field(default=())
+
+
+REGISTERED: dict[str, Command] = {}
+
+
+def command(
+    name: str,
+    *,
+    summary: str,
+    syntax: str = "",
+    args: tuple[tuple[str, Arg], ...] = (),
+    reply: Reply = Reply.ANY,
+    flags: Flags = Flags.NONE,
+    complexity: str = "O(1)",
+    since: str = "0.1.0",
+    group: str = "inventory",
+    optional: int = 0,
+    least: int | None = None,
+    subcommands: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declares the function below it as the command `name`.
+
+    `args` are positional, in order; the last `optional` of them may be absent (the handler's own defaults
+    serve); REST takes what remains and needs nothing unless `least` (arguments beyond the name) says so.
+    """
+
+    def register(handler: Callable[..., Any]) -> Callable[..., Any]:
+        has_rest = bool(args) and args[-1][1] is Arg.REST
+        needed = len(args) - optional - has_rest if least is None else least
+        open_ended = has_rest or optional > 0
+        first = next((i for i, (_, kind) in enumerate(args, 1) if kind is Arg.KEY), 0)
+        REGISTERED[name] = Command(
+            name=name,
+            summary=summary,
+            handler=handler,
+            args=args,
+            reply=reply,
+            flags=flags,
+            complexity=complexity,
+            arity=-(needed + 1) if open_ended else needed + 1,
+            syntax=syntax,
+            since=since,
+            group=group,
+            keys=(first, first, 1) if first else (0, 0, 0),
+            subcommands=subcommands,
+        )
+        return handler
+
+    return register

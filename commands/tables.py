@@ -1,0 +1,42 @@
+"""KL.TABLES and KL.INFO: what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from commands.spec import Arg, Context, Flags, Reply, command
+from storage import locks
+from storage.table import Table
+
+
+@command(
+    "KL.TABLES",
+    summary="Answers the names of all tables, sorted.",
+    reply=Reply.ANY,
+    flags=Flags.READONLY,
+    complexity="O(tables)",
+)
+def tables(context: Context) -> list[str]:
+    return sorted(name.decode() for name in context.engine.tables)
+
+
+@command(
+    "KL.INFO",
+    summary="Answers a table's schema, size and log positions.",
+    syntax="<table>",
+    args=(("table", Arg.TABLE),),
+    reply=Reply.ANY,
+    flags=Flags.READONLY,
+    complexity="O(locks)",
+)
+def info(context: Context, table: Table) -> dict[str, Any]:
+    engine = context.engine
+    return {
+        "schema": table.schema.describe(),
+        "rows": len(table.rows.present),
+        "bytes": table.bytes_used(),
+        "locks": sum(1 for _ in locks.live(table, engine.clock())),
+        "holds": 0,
+        "appended": engine.appended,
+        "durable": engine.durable,
+    }

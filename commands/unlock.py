@@ -1,0 +1,23 @@
+"""KL.UNLOCK: lets go of rows."""
+
+from __future__ import annotations
+
+from commands.arguments import key_of, token_of
+from commands.spec import Arg, Context, Flags, Reply, command
+from storage.table import Table
+
+
+@command(
+    "KL.UNLOCK",
+    summary="Lets go of locked rows and answers how many; an expired or foreign lock counts 0.",
+    syntax="<key> [<key> ...] <token>",
+    args=(("key", Arg.KEY), ("words", Arg.REST)),
+    least=2,
+    reply=Reply.INTEGER,
+    flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
+    complexity="O(keys)",
+)
+def unlock(context: Context, key: tuple[Table, int], words: list[bytes]) -> int:
+    engine = context.engine
+    keys = [key, *[key_of(engine, word) for word in words[:-1]]] if len(words) > 1 else [key]
+    return engine.unlock(keys, token_of(words[-1]))

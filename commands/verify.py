@@ -1,0 +1,43 @@
+"""KL.VERIFY: counts from disk what the engine says in memory."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from commands.spec import Arg, CommandError, Context, Flags, Job, Reply, command
+from storage.table import Table
+from storage.verify import Verdict, Verification
+
+
+@command(
+    "KL.VERIFY",
+    summary="Counts the rows that have a value in an indexed field three times: log, row file, index.",
+    syntax="<table> <field> <value>",
+    args=(("table", Arg.TABLE), ("field", Arg.BYTES), ("value", Arg.BYTES)),
+    reply=Reply.ANY,
+    flags=Flags.READONLY | Flags.ADMIN | Flags.NO_MULTI,
+    complexity="O(rows), beside the other commands",
+)
+def verify(context: Context, table: Table, field: bytes, value: bytes) -> Job:
+    engine = context.engine
+    column = table.schema.field(field)
+    if field not in table.index.columns:
+        raise CommandError(f"ERR field '{field.decode()}' is not indexed")
+    verification = Verification(engine, table, field, column.parse(value))
+    job = Job(run=verification.run, finish=lambda verdict: _reply(verification.finish(verdict)), exclusive=True)
+
+    def start() -> None:
+        # The table may have been dropped while a checkpoint was waited for.
+        if engine.tables.get(table.name) is not table:
+            raise CommandError(f"ERR unknown table '{table.name.decode()}'")
+        verification.start()
+        job.position = verification.position
+
+    job.start = start
+    return job
+
+
+def _reply(verdict: Verdict) -> dict[str, int]:
+    shown = asdict(verdict)
+    shown["ok"] = int(verdict.ok)
+    return shown

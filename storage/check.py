@@ -1,0 +1,133 @@
+"""`klani-resp check DIR`: says what is wrong with a directory, and where. Changes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyroaring import BitMap
+
+from storage import format as fmt
+from storage import index_file, row_file
+from storage.errors import DamageError, StartError
+from storage.fs import Fs, OsFs
+from storage.log_reader import Log, read_log, records
+from storage.manifest import NAME as MANIFEST_NAME
+from storage.manifest import Manifest, TableState
+from storage.recovery import LOCK_NAME, Replay
+from storage.schema import Schema
+from storage.verify import BlockColumn, RowFileScan
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 when the directory is sound, 1 when it is not, 2 when it cannot be looked at."""
+    parser = argparse.ArgumentParser(prog="klani-resp check", description="Verify a data directory offline.")
+    parser.add_argument("directory", type=Path, metavar="DIR")
+    options = parser.parse_args(argv)
+    fs = OsFs()
+    if not (options.directory / MANIFEST_NAME).exists():
+        print(f"{options.directory}: no {MANIFEST_NAME} here: not a data directory", file=sys.stderr)
+        return 2
+    fd = fs.open_readonly(options.directory / LOCK_NAME) if (options.directory / LOCK_NAME).exists() else -1
+    try:
+        if fd >= 0 and not fs.lock(fd):
+            print(f"{options.directory} is in use by a server; stop it, or ask it with KL.VERIFY", file=sys.stderr)
+            return 2
+        troubles = list(check(fs, options.directory, print))
+    finally:
+        if fd >= 0:
+            fs.close(fd)
+    for trouble in troubles:
+        print(f"DAMAGED {trouble}")
+    print("damaged" if troubles else "sound")
+    return 1 if troubles else 0
+
+
+def check(fs: Fs, directory: Path, say: object = None) -> Iterator[str]:
+    """Yields what is wrong; prints what it found through `say`."""
+    tell = say if callable(say) else (lambda _: None)
+    try:
+        manifest = Manifest.load(fs, directory)
+    except StartError as error:
+        yield error.text
+        return
+    tell(f"checkpoint: position {manifest.position}, epoch {manifest.epoch}, {len(manifest.tables)} tables")
+    try:
+        log = read_log(fs, directory / "wal", manifest.uuid_bytes, manifest.position, manifest.position)
+    except StartError as error:
+        yield error.text
+        log = None
+    if log is not None:
+        tell(f"log: {len(log.batches)} batches to position {log.end}, durable to {log.durable} at least")
+        if log.torn:
+            tell(f"log: {log.torn}")
+        yield from _walk(manifest, log)
+    copies = {place: image for place, image in row_file.read_doublewrite(fs, directory, manifest.uuid_bytes)}
+    present = _present(fs, directory, manifest)
+    for state in manifest.tables:
+        yield from _check_table(fs, directory, state, manifest, copies, present.get(state.number), tell)
+
+
+def _walk(manifest: Manifest, log: Log) -> Iterator[str]:
+    """The records' own form, and that each bears the position at which it stands."""
+    schemas = {state.number: Schema.from_description(state.schema) for state in manifest.tables}
+    replay = Replay({}, manifest)
+    try:
+        for batch in log.batches:
+            for length, kind, _, number, row, _, offset in records(batch):
+                end = batch.first + offset + length - fmt.RECORD.size
+                if kind < fmt.Kind.INSERT:
+                    replay._other(kind, number, 0, batch, offset, length - fmt.RECORD.size)
+                    schemas.update({n: t.schema for n, t in replay.tables.items()})
+                elif number in schemas:
+                    position = schemas[number].record.unpack_from(batch.payload, offset)[1]
+                    if position != end:
+                        yield f"{batch.segment.path}: record of row {row} at {end} says it is at {position}"
+    except DamageError as error:
+        yield error.text
+
+
+def _present(fs: Fs, directory: Path, manifest: Manifest) -> dict[int, BitMap]:
+    if not manifest.index_file:
+        return {}
+    try:
+        entries = index_file.load(fs, directory / manifest.index_file)
+    except (DamageError, OSError):
+        return {}
+    return {number: BitMap.deserialize(data) for number, column, _, data in entries if column == index_file.PRESENT}
+
+
+def _check_table(
+    fs: Fs,
+    directory: Path,
+    state: TableState,
+    manifest: Manifest,
+    copies: dict[row_file.Place, bytes],
+    present: BitMap | None,
+    tell: object,
+) -> Iterator[str]:
+    path = row_file.table_path(directory, state.number)
+    scan = RowFileScan(fs, directory, state)
+    column = BlockColumn(scan.schema, scan.schema.fields[0].name)
+    found = BitMap()
+    newer = restorable = 0
+    for block, first, count, image in scan.blocks():
+        copy = copies.get(row_file.Place(state.number, block))
+        if image is None:
+            if copy is None or not fmt.block_is_sound(copy, block):
+                yield f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum"
+                continue
+            restorable += 1
+            image = copy
+        newer += fmt.BLOCK.unpack_from(image)[2] > manifest.position
+        tokens, _ = column.read(image, count)
+        found.update([first + i for i, token in enumerate(tokens) if token])
+    if callable(tell):
+        tell(f"table {state.name}: {len(found)} rows, {restorable} blocks to restore from the double-write file")
+    if not newer and len(found) != state.rows:
+        yield f"{path}: {len(found)} rows, the checkpoint says {state.rows}"
+    if present is not None and not newer and found != present:
+        lost = next(iter(found ^ present))
+        yield f"{path}: row {lost} is not there, or was not when the posting lists were written"

@@ -1,0 +1,351 @@
+"""What a command may call. A second implementation (the same rows in another database) would offer the same.
+
+Every method runs to its end in one step: it checks, then applies and logs, and nothing waits in between.
+What a reply shows is noted as a log position (`note`); whoever sends the reply holds it until `released`
+has come that far, so nothing is seen that a crash could take back.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from storage import format as fmt
+from storage import locks
+from storage.errors import StoreError, no_row
+from storage.fs import Fs
+from storage.index import Posting
+from storage.manifest import Manifest
+from storage.schema import TABLE_NAME, RowShape, Schema, Value
+from storage.table import Table
+from storage.wal import SEGMENT_BYTES, Wal
+
+if TYPE_CHECKING:
+    from storage.checkpoint import Checkpoint
+
+TABLES_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    default_table: bytes = b"seats"
+    appendfsync: str = "always"
+    lease_ms: int = 10_000
+    checkpoint_bytes: int = 64 << 20
+    segment_bytes: int = SEGMENT_BYTES
+
+
+class Engine:
+    def __init__(
+        self,
+        fs: Fs,
+        directory: Path,
+        manifest: Manifest,
+        tables: list[Table],
+        wal: Wal,
+        options: EngineOptions,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.fs = fs
+        self.directory = directory
+        self.manifest = manifest
+        self.options = options
+        self.wal = wal
+        self.clock = clock
+        self.tables = {table.name: table for table in tables}
+        self.by_number = {table.number: table for table in tables}
+        self.default_table = options.default_table
+        self.next_table = manifest.next_table
+        self.released = wal.durable
+        self.seen = 0
+        self.token = manifest.tokens  # the last one given out
+        self._tokens_reserved = manifest.tokens
+        self._token_position = 0
+        self.catalog_position = manifest.catalog_position
+        self.checkpoint_position = manifest.position
+        self.checkpoints = 0
+        self.readonly_reason: str | None = None
+        self.lock_fd = -1
+
+    # --- positions ------------------------------------------------------------------------------------
+
+    @property
+    def appended(self) -> int:
+        return self.wal.appended
+
+    @property
+    def durable(self) -> int:
+        return self.wal.durable
+
+    def note(self, position: int) -> None:
+        """The reply being made shows the state at `position`."""
+        if position > self.seen:
+            self.seen = position
+
+    def released_to(self, position: int) -> None:
+        if position > self.released:
+            self.released = position
+
+    def begin(self) -> None:
+        self.wal.begin()
+
+    def commit(self) -> None:
+        self.wal.end()
+
+    @property
+    def checkpoint_due(self) -> bool:
+        return self.wal.appended - self.checkpoint_position >= self.options.checkpoint_bytes
+
+    # --- tokens ---------------------------------------------------------------------------------------
+
+    def draw_token(self) -> int:
+        """The next fencing token. Replies that show one wait for the record that set its range aside."""
+        token = self.token + 1
+        if token > fmt.TOKEN_MAX:
+            raise StoreError("ERR the fencing tokens are used up")
+        if token + fmt.TOKENS_RESERVED // 2 > self._tokens_reserved:
+            self.reserve_tokens()
+        self.token = token
+        self.note(self._token_position)
+        return token
+
+    def reserve_tokens(self) -> None:
+        """Sets a range of tokens aside in the log, half a range before it is needed."""
+        self._tokens_reserved = min(self.token + fmt.TOKENS_RESERVED, fmt.TOKEN_MAX)
+        self.wal.append(fmt.RECORD.pack(fmt.RECORD.size, fmt.Kind.RESERVE, 0, 0, 0, self._tokens_reserved))
+        self._token_position = self.wal.appended
+
+    @property
+    def tokens_reserved(self) -> int:
+        return self._tokens_reserved
+
+    # --- tables ---------------------------------------------------------------------------------------
+
+    def table(self, name: bytes) -> Table:
+        found = self.tables.get(name)
+        if found is None:
+            raise StoreError(f"ERR unknown table '{name[:128].decode('ascii', 'backslashreplace')}'")
+        return found
+
+    def create(self, name: bytes, schema: Schema, if_not_exists: bool) -> None:
+        if not TABLE_NAME.fullmatch(name):
+            raise StoreError(f"ERR invalid table name '{name[:128].decode('ascii', 'backslashreplace')}'")
+        existing = self.tables.get(name)
+        if existing is not None:
+            if if_not_exists and existing.schema.describe() == schema.describe():
+                return
+            raise StoreError(f"EXISTS table '{name.decode()}' exists")
+        if len(self.tables) >= TABLES_MAX or self.next_table > 0xFFFF:
+            raise StoreError(f"ERR too many tables, at most {TABLES_MAX}")
+        number = self.next_table
+        body = json.dumps({"name": name.decode(), "schema": schema.describe()}).encode()
+        self._append_catalog(fmt.Kind.CREATE, number, body)
+        self.add_table(Table(number, name, schema))
+
+    def drop(self, name: bytes) -> int:
+        table = self.tables.get(name)
+        if table is None:
+            return 0
+        self._append_catalog(fmt.Kind.DROP, table.number, b"")
+        self.remove_table(table)
+        return 1
+
+    def _append_catalog(self, kind: fmt.Kind, number: int, body: bytes) -> None:
+        self.wal.append(fmt.RECORD.pack(fmt.RECORD.size + len(body), kind, 0, number, 0, 0) + body)
+        self.catalog_position = self.wal.appended
+
+    def add_table(self, table: Table) -> None:
+        self.tables[table.name] = table
+        self.by_number[table.number] = table
+        self.next_table = max(self.next_table, table.number + 1)
+
+    def remove_table(self, table: Table) -> None:
+        del self.tables[table.name]
+        del self.by_number[table.number]
+        for lease in {id(lease): lease for lease in table.leases.values()}.values():
+            lease.rows = tuple(key for key in lease.rows if key[0] is not table)
+        table.leases.clear()
+
+    # --- rows -----------------------------------------------------------------------------------------
+
+    def seek(self, table: Table, row: int, shape: RowShape) -> tuple[RowShape, tuple[Any, ...]] | None:
+        """The shape and its template's values; None where there is no row."""
+        values = table.rows.read(row)
+        if values is None:
+            self.note(self.catalog_position)
+            return None
+        if values[1] > self.released:
+            self.note(values[1])
+        if table.schema.bytes_columns:
+            values = table.schema.trim(values)
+        if shape.columns_plain:
+            return shape, values[3 : 3 + len(shape.columns)]
+        return shape, tuple([values[column] for column in shape.columns])
+
+    def insert(self, table: Table, row: int, changes: dict[bytes, Value]) -> int:
+        """1 when the row is now there with these contents, written or found so; StoreError `EXISTS` else."""
+        schema = table.schema
+        fields = list(schema.empty)
+        schema.assign(fields, changes)
+        old = table.read_trimmed(row)
+        if old is not None:
+            self.note(old[1])
+            if old[3:] != tuple(fields[3:]):
+                raise StoreError(f"EXISTS row {table.name.decode()}:{row} exists with other contents")
+            return 1
+        fields[0] = self.draw_token()
+        self._write(table, row, fmt.Kind.INSERT, None, fields)
+        return 1
+
+    def replace(self, table: Table, row: int, token: int, changes: dict[bytes, Value], unlock: bool) -> None:
+        """Writes the row under its lock, or finds that this very write was done already; else `NOLOCK`."""
+        old = table.rows.read(row)
+        if old is None:
+            raise no_row(table.name, row)
+        schema = table.schema
+        if schema.bytes_columns:
+            old = schema.trim(old)
+        lease = locks.live_lease(table, row, token, self.clock())
+        fields = list(old)
+        schema.assign(fields, changes)
+        if lease is None:
+            self.note(old[1])
+            if old[0] == token and tuple(fields) == old:
+                return
+            raise StoreError(f"NOLOCK token {token} holds no lock on {table.name.decode()}:{row}")
+        fields[0] = token
+        fields[2] = old[2]
+        self._write(table, row, fmt.Kind.REPLACE, old, fields)
+        if unlock:
+            locks.release(table, row, lease)
+
+    def _write(self, table: Table, row: int, kind: fmt.Kind, old: tuple[Any, ...] | None, fields: list[Any]) -> None:
+        """Logs and applies a row's new contents. Nothing after the first append can fail."""
+        wal = self.wal
+        length = table.record_bytes
+        position = fields[1] = wal.appended + length
+        new = tuple(fields)
+        image = table.schema.record.pack(*new)
+        if row >> 16 not in table.rows.directories:
+            table.rows.add_directory(row >> 16)
+        wal.append(fmt.RECORD.pack(length, kind, 0, table.number, row, 0 if old is None else old[1]) + image)
+        table.apply(row, old, new, image)
+        if position > self.seen:
+            self.seen = position
+
+    # --- locks ----------------------------------------------------------------------------------------
+
+    def try_lock(self, keys: tuple[locks.RowKey, ...], lease_ms: int | None, owner: bytes | None) -> int | None:
+        """One lease over all the rows, or None when any is taken. A row given twice counts once."""
+        if len(keys) > 1:
+            keys = tuple(dict.fromkeys(keys))
+        for table, row in keys:
+            position = self.row_position(table, row)
+            if position > self.released:
+                self.note(position)
+        now = self.clock()
+        deadline = now + (lease_ms or self.options.lease_ms) * 1_000_000
+        known = locks.resent(keys, owner, now)
+        if known is not None:
+            known.deadline = deadline
+            self.note(self._token_position)
+            return known.token
+        for table, row in keys:
+            if not locks.is_free(table, row, now):
+                return None
+        token = self.draw_token()
+        locks.grant(locks.Lease(token, deadline, owner, keys))
+        return token
+
+    def row_position(self, table: Table, row: int) -> int:
+        """Position of the row's last write; `NOROW` when it is not there."""
+        values = table.rows.read(row)
+        if values is None:
+            raise no_row(table.name, row)
+        return values[1]  # type: ignore[no-any-return]
+
+    def unlock(self, keys: list[locks.RowKey], token: int) -> int:
+        now = self.clock()
+        count = 0
+        for table, row in keys:
+            lease = locks.live_lease(table, row, token, now)
+            if lease is not None:
+                locks.release(table, row, lease)
+                count += 1
+        return count
+
+    # --- questions ------------------------------------------------------------------------------------
+
+    def posting(self, table: Table, criteria: dict[bytes, Value]) -> Posting | None:
+        """The list of rows that have all these values; notes what the answer depends on."""
+        columns = table.index.columns
+        pairs = []
+        for name, value in criteria.items():
+            table.schema.field(name)
+            column = columns.get(name)
+            if column is None:
+                raise StoreError(f"ERR field '{name.decode()}' is not indexed")
+            pairs.append((column, value))
+        if len(pairs) > 1:
+            pairs.sort()
+        found = table.index.find(tuple([c for c, _ in pairs]), tuple([v for _, v in pairs]))
+        position = self.catalog_position if found is None else found.position
+        if position > self.released:
+            self.note(position)
+        return found
+
+    def intersect(self, table: Table, criteria: dict[bytes, Value], limit: int, after: int | None, free: bool) -> list[int]:
+        """Ids of matching rows, ascending; `limit` 0 is all; `free` leaves out what is locked now."""
+        posting = self.posting(table, criteria)
+        if posting is None or not posting.rows:
+            return []
+        ids: Iterator[int] = iter(posting.rows) if after is None else posting.rows.iter_equal_or_larger(after + 1)
+        if free and table.leases:
+            now = self.clock()
+            ids = (row for row in ids if locks.is_free(table, row, now))
+        return list(islice(ids, limit) if limit else ids)
+
+    def count(self, table: Table, criteria: dict[bytes, Value], free: bool) -> int:
+        posting = self.posting(table, criteria)
+        if posting is None:
+            return 0
+        total = len(posting.rows)
+        if free and table.leases:
+            now = self.clock()
+            total -= sum(
+                1 for row in table.leases if row in posting.rows and not locks.is_free(table, row, now)
+            )
+        return total
+
+    # --- checkpoints ----------------------------------------------------------------------------------
+
+    def begin_checkpoint(self) -> Checkpoint:
+        """Fixes the cut at the present position. The caller runs `write` beside the loop, then `end_checkpoint`."""
+        from storage.checkpoint import Checkpoint
+
+        return Checkpoint(self)
+
+    def end_checkpoint(self, checkpoint: Checkpoint) -> None:
+        checkpoint.finish()
+        self.checkpoint_position = checkpoint.position
+        self.manifest = checkpoint.manifest
+        self.wal.drop_before(checkpoint.position)
+        self.checkpoints += 1
+        for table in self.tables.values():
+            table.index.drop_empty(self.released)
+
+    def close(self) -> None:
+        """A clean end: all that was appended is made durable, a last checkpoint names it, the lock goes."""
+        self.wal.commit()
+        self.wal.sync()
+        if self.wal.appended > self.checkpoint_position:
+            checkpoint = self.begin_checkpoint()
+            checkpoint.write()
+            self.end_checkpoint(checkpoint)
+        self.wal.close()
+        self.fs.close(self.lock_fd)

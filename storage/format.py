@@ -1,0 +1,102 @@
+"""Byte layouts of the store's files. FORMAT.md is the same in prose; a test holds the two together.
+
+All integers are little-endian. A log position (LSN) is a byte offset in the stream of records that the
+segments carry: it counts records only, no batch headers and no padding, so it never changes when a
+batch is written again elsewhere.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from enum import IntEnum
+from typing import NamedTuple
+
+FORMAT_VERSION = 1
+SECTOR_BYTES = 512
+BLOCK_BYTES = 4096
+DIRECTORY_ROWS = 1 << 16  # ids map through directories of this many rows
+ROW_ID_MAX = (1 << 32) - 1
+TOKEN_MAX = (1 << 53) - 1
+TOKENS_RESERVED = 1 << 20  # tokens that one RESERVE record sets aside
+
+# --- log ------------------------------------------------------------------------------------------
+SEGMENT_MAGIC = b"KLANIWAL"
+SEGMENT = struct.Struct("<8sI16sQQQI")  # magic, version, store uuid, epoch, salt, first position, crc
+SEGMENT_BYTES = SECTOR_BYTES
+BATCH_MAGIC = 0x54434B4C  # "LKCT"
+# magic, payload length >= 1, first position, highest durable position when built, unix ms, previous crc, crc
+BATCH = struct.Struct("<IIQQQII")
+BATCH_PAYLOAD_MAX = 1 << 30
+
+# --- records --------------------------------------------------------------------------------------
+# length of the whole record, kind, flags, table number, row id, position of the row's previous record
+RECORD = struct.Struct("<IBBHIQ")
+FRAME_CONTINUES = 1  # the next record belongs to the same command or MULTI
+
+
+class Kind(IntEnum):
+    CREATE = 1  # payload: JSON schema
+    DROP = 2
+    RESERVE = 3  # previous position carries the highest token that may be given out
+    INSERT = 4  # payload: the row's image
+    REPLACE = 5
+
+
+# --- rows -----------------------------------------------------------------------------------------
+ROW_HEADER = "<QQ16s"  # last token (0: no row here), position of the last write, owner digest
+ROW_HEADER_BYTES = struct.calcsize(ROW_HEADER)
+NO_OWNER = bytes(16)
+BLOCK = struct.Struct("<IIQ")  # crc over the rest, block number, log position of the checkpoint
+BLOCK_HEADER_BYTES = BLOCK.size
+RECORD_ROOM_BYTES = BLOCK_BYTES - BLOCK_HEADER_BYTES - ROW_HEADER_BYTES
+RECORD_BYTES_MAX = 4000  # declared bytes of a row's fields
+
+# --- double-write file ----------------------------------------------------------------------------
+DOUBLEWRITE_MAGIC = b"KLANIDBW"
+DOUBLEWRITE = struct.Struct("<8sI16sQQI")  # magic, version, store uuid, position, blocks, crc
+PLACE = struct.Struct("<HHI")  # table number, 0, block number in the row file
+
+
+class BatchHeader(NamedTuple):
+    length: int
+    first: int
+    durable: int
+    unix_ms: int
+    previous_crc: int
+    crc: int
+
+
+def batch_crc(salt: int, header: bytes, payload: bytes) -> int:
+    """Over the salt, the header without its crc, and the payload. The salt comes first: crc32(b"") is 0."""
+    return zlib.crc32(payload, zlib.crc32(header[: BATCH.size - 4], zlib.crc32(salt.to_bytes(8, "little"))))
+
+
+def encode_batch(salt: int, first: int, durable: int, unix_ms: int, previous_crc: int, payload: bytes) -> tuple[bytes, int]:
+    """The batch's bytes, padded to whole sectors, and its crc."""
+    header = BATCH.pack(BATCH_MAGIC, len(payload), first, durable, unix_ms, previous_crc, 0)
+    crc = batch_crc(salt, header, payload)
+    header = header[:-4] + crc.to_bytes(4, "little")
+    padding = -(len(header) + len(payload)) % SECTOR_BYTES
+    return b"".join((header, payload, bytes(padding))), crc
+
+
+def padded(length: int) -> int:
+    """Bytes on disk of a batch with `length` bytes of records."""
+    return -(-(BATCH.size + length) // SECTOR_BYTES) * SECTOR_BYTES
+
+
+def encode_segment(uuid: bytes, epoch: int, salt: int, first: int) -> bytes:
+    head = SEGMENT.pack(SEGMENT_MAGIC, FORMAT_VERSION, uuid, epoch, salt, first, 0)[:-4]
+    return (head + zlib.crc32(head).to_bytes(4, "little")).ljust(SEGMENT_BYTES, b"\0")
+
+
+def seal_block(image: bytearray, number: int, position: int) -> None:
+    """Stamps a 4 KiB block with its number, the checkpoint's position and the checksum."""
+    BLOCK.pack_into(image, 0, 0, number, position)
+    image[0:4] = zlib.crc32(memoryview(image)[4:]).to_bytes(4, "little")
+
+
+def block_is_sound(image: bytes | memoryview, number: int) -> bool:
+    crc, stored, _ = BLOCK.unpack_from(image)
+    return bool(stored == number and zlib.crc32(memoryview(image)[4:]) == crc)

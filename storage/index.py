@@ -1,0 +1,128 @@
+"""Posting lists: which rows have a value in an indexed field, or in a combination of them.
+
+A plain `a & b` of two bitmaps grows with the table (docs/decisions has the figures), and "none free"
+cannot stop early. So a combination that is asked for keeps a list of its own: computed once by an
+intersection in C, kept by every write from then on.
+
+Invariants: 1. A row is in the list of (field, value) exactly when it is there and has that value. 2. A kept
+combination equals the intersection of its fields' lists. 3. `position` of a list is at least that of
+the last record that changed it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyroaring import BitMap
+
+from storage.schema import Schema, Value
+
+COMBINATIONS_MAX = 65_536  # kept lists per table; the oldest makes room
+
+
+class Posting:
+    """One list. `position`: the log position of its last change."""
+
+    __slots__ = ("position", "rows")
+
+    def __init__(self, rows: BitMap, position: int) -> None:
+        self.rows = rows
+        self.position = position
+
+
+Columns = tuple[int, ...]
+
+
+class Index:
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        # An indexed field's column is that of the value itself: BYTES hold their length one before.
+        self.columns: dict[bytes, int] = {
+            name: schema.column_of[name] + schema.field(name).is_bytes for name in schema.indexed
+        }
+        self.lists: dict[int, dict[Value, Posting]] = {column: {} for column in self.columns.values()}
+        self.combinations: dict[Columns, dict[tuple[Value, ...], Posting]] = {}
+        self.kept = 0
+        self._items = tuple(self.lists.items())
+        self._combined: tuple[tuple[Columns, dict[tuple[Value, ...], Posting]], ...] = ()
+        self.dropped_position = 0  # of the last change to a list that was dropped when empty
+
+    def find(self, columns: Columns, values: tuple[Value, ...]) -> Posting | None:
+        """The list of the rows whose columns all have these values; None when no row ever had."""
+        if len(columns) == 1:
+            return self.lists[columns[0]].get(values[0])
+        kept = self.combinations.get(columns)
+        if kept is not None:
+            found = kept.get(values)
+            if found is not None:
+                return found
+        return self._combine(columns, values)
+
+    def _combine(self, columns: Columns, values: tuple[Value, ...]) -> Posting | None:
+        singles = []
+        for column, value in zip(columns, values, strict=True):
+            single = self.lists[column].get(value)
+            if single is None:
+                return None
+            singles.append(single)
+        singles.sort(key=lambda posting: len(posting.rows))
+        rows = singles[0].rows.copy()
+        for posting in singles[1:]:
+            rows &= posting.rows
+        combined = Posting(rows, max(posting.position for posting in singles))
+        if self.kept >= COMBINATIONS_MAX:
+            self._evict()
+        if columns not in self.combinations:
+            self.combinations[columns] = {}
+            self._combined = tuple(self.combinations.items())
+        self.combinations[columns][values] = combined
+        self.kept += 1
+        return combined
+
+    def _evict(self) -> None:
+        for columns in list(self.combinations):
+            lists = self.combinations[columns]
+            if lists:
+                del lists[next(iter(lists))]
+                self.kept -= 1
+                return
+
+    def update(self, row: int, old: tuple[Any, ...] | None, new: tuple[Any, ...], position: int) -> None:
+        """Takes a row from its old lists to its new ones. `old` and `new` are trimmed records."""
+        for column, lists in self._items:
+            value = new[column]
+            if old is not None:
+                before = old[column]
+                if before == value:
+                    continue
+                posting = lists[before]
+                posting.rows.discard(row)
+                posting.position = position
+            found = lists.get(value)
+            if found is None:
+                found = lists[value] = Posting(BitMap(), position)
+            found.rows.add(row)
+            found.position = position
+        for columns, kept in self._combined:
+            values = tuple([new[column] for column in columns])
+            if old is not None:
+                previous = tuple([old[column] for column in columns])
+                if previous == values:
+                    continue
+                posting_or_none = kept.get(previous)
+                if posting_or_none is not None:
+                    posting_or_none.rows.discard(row)
+                    posting_or_none.position = position
+            posting_or_none = kept.get(values)
+            if posting_or_none is not None:
+                posting_or_none.rows.add(row)
+                posting_or_none.position = position
+
+    def drop_empty(self, durable: int) -> None:
+        """Forgets single lists that no row is in any more, once their last change is durable."""
+        for lists in self.lists.values():
+            for value in [v for v, p in lists.items() if not p.rows and p.position <= durable]:
+                del lists[value]
+
+    def load(self, column: int, value: Value, data: bytes) -> None:
+        self.lists[column][value] = Posting(BitMap.deserialize(data), 0)

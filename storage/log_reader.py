@@ -1,0 +1,188 @@
+"""Reads the log back and tells a torn tail from damage.
+
+A batch names the highest position that was durable when it was built. A bad batch at or below the highest
+such position of any valid later batch, later segment or checkpoint is damage to acknowledged data: the
+reader refuses and names the place. A bad batch above it is a torn tail: the log ends there.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from storage import format as fmt
+from storage.errors import DamageError, StartError
+from storage.fs import Fs, read_file
+
+
+@dataclass(slots=True)
+class Segment:
+    path: Path
+    data: bytes
+    epoch: int
+    salt: int
+    first: int
+
+
+@dataclass(slots=True)
+class Batch:
+    payload: bytes
+    first: int
+    segment: Segment
+    offset: int
+
+    @property
+    def end(self) -> int:
+        return self.first + len(self.payload)
+
+
+@dataclass(slots=True)
+class Log:
+    """What could be read: `batches` from the start on, `end` their last position, `durable` the highest
+    position that anything valid names as durable; `torn` says where a tail was cut off, if it was."""
+
+    batches: list[Batch] = field(default_factory=list)
+    end: int = 0
+    durable: int = 0
+    torn: str = ""
+    segments: list[tuple[int, Path]] = field(default_factory=list)
+    tail: tuple[Path, int] | None = None  # segment and offset behind its last sound batch, when cut
+
+
+def read_log(fs: Fs, directory: Path, uuid: bytes, start: int, durable: int, until: int | None = None) -> Log:
+    """Batches from the one that holds position `start` (a batch boundary).
+
+    `durable`: what the checkpoint names. With `until`, stops at that position and judges nothing behind it.
+    """
+    segments = _segments(fs, directory, uuid, start)
+    log = Log(end=start, durable=durable, segments=[(s.first, s.path) for s in segments])
+    if not segments:
+        if start > 0:
+            raise DamageError(f"{directory}: the log segment that holds position {start} is missing")
+        return log
+    for number, segment in enumerate(segments):
+        following = segments[number + 1] if number + 1 < len(segments) else None
+        stop = following.first if following else until
+        offset, position = _read_segment(log, segment, start, stop)
+        if following is not None and position == following.first:
+            continue
+        if until is not None and position >= until:
+            break
+        _judge(log, segments[number:], offset, position)
+        break
+    return log
+
+
+def _segments(fs: Fs, directory: Path, uuid: bytes, start: int) -> list[Segment]:
+    names = [name for name in fs.names(directory) if name.endswith(".wal")]
+    keyed = sorted((int(name[:16], 16), int(name[17:25], 16), name) for name in names)
+    # A start writes a doubtful tail again under a new epoch: of two with one first position the later counts.
+    latest = {first: name for first, _, name in keyed}
+    firsts = sorted(latest)
+    below = [first for first in firsts if first <= start]
+    wanted = firsts[len(below) - 1 :] if below else []
+    if firsts and not below:
+        raise DamageError(f"{directory}: the log segment that holds position {start} is missing")
+    return [_open_segment(fs, directory / latest[first], uuid) for first in wanted]
+
+
+def _open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
+    data = read_file(fs, path)
+    if len(data) < fmt.SEGMENT_BYTES:
+        raise DamageError(f"{path}: {len(data)} bytes are too few for a segment header")
+    magic, version, owner, epoch, salt, first, crc = fmt.SEGMENT.unpack_from(data)
+    if magic != fmt.SEGMENT_MAGIC:
+        raise DamageError(f"{path}: magic is {magic!r}, not {fmt.SEGMENT_MAGIC!r}")
+    if version != fmt.FORMAT_VERSION:
+        raise StartError(f"{path}: format version {version}, this program reads {fmt.FORMAT_VERSION}")
+    if zlib.crc32(data[: fmt.SEGMENT.size - 4]) != crc or data[fmt.SEGMENT.size : fmt.SEGMENT_BYTES].strip(b"\0"):
+        raise DamageError(f"{path}: the segment header's checksum is wrong")
+    if owner != uuid:
+        raise StartError(f"{path}: belongs to store {owner.hex()}, this one is {uuid.hex()}")
+    return Segment(path, data, epoch, salt, first)
+
+
+def _read_segment(log: Log, segment: Segment, start: int, stop: int | None) -> tuple[int, int]:
+    """Takes sound batches up to `stop`; answers offset and position behind the last."""
+    offset, position, crc = fmt.SEGMENT_BYTES, segment.first, 0
+    while stop is None or position < stop:
+        header = sound_batch(segment, offset)
+        if header is None or header.first != position or header.previous_crc != crc:
+            break
+        begin = offset + fmt.BATCH.size
+        if position >= start:
+            log.batches.append(Batch(segment.data[begin : begin + header.length], position, segment, offset))
+        elif position + header.length > start:
+            raise DamageError(f"{segment.path}: position {start} is inside the batch at offset {offset}")
+        position += header.length
+        offset += fmt.padded(header.length)
+        crc = header.crc
+        log.durable = max(log.durable, header.durable)
+    log.end = max(log.end, position)
+    return offset, position
+
+
+def sound_batch(segment: Segment, offset: int) -> fmt.BatchHeader | None:
+    """The header of the batch at `offset` if its form and checksum are right; its place in the chain is not judged."""
+    data = segment.data
+    if offset + fmt.BATCH.size > len(data):
+        return None
+    magic, *rest = fmt.BATCH.unpack_from(data, offset)
+    header = fmt.BatchHeader(*rest)
+    begin = offset + fmt.BATCH.size
+    end = begin + header.length
+    if magic != fmt.BATCH_MAGIC or not 1 <= header.length <= fmt.BATCH_PAYLOAD_MAX or end > len(data):
+        return None
+    head, payload = data[offset:begin], data[begin:end]
+    if fmt.batch_crc(segment.salt, head, payload) != header.crc:
+        return None
+    return None if data[end : offset + fmt.padded(header.length)].strip(b"\0") else header
+
+
+def _judge(log: Log, segments: list[Segment], offset: int, position: int) -> None:
+    """Behind the last sound batch: nothing, a torn tail, or damage."""
+    segment = segments[0]
+    named = log.durable
+    for later in segments[1:]:
+        named = max(named, later.first)
+    for which in segments:
+        begin = offset if which is segment else fmt.SEGMENT_BYTES
+        for place in range(begin, len(which.data) - fmt.BATCH.size + 1, fmt.SECTOR_BYTES):
+            if which.data[place : place + 4] == _MAGIC_BYTES:
+                header = sound_batch(which, place)
+                if header is not None:
+                    named = max(named, header.durable)
+    if named > position:
+        raise DamageError(
+            f"{segment.path}: offset {offset}: the batch at position {position} is damaged or missing, "
+            f"but the log was durable up to position {named}: acknowledged data is lost; nothing was changed"
+        )
+    if segment.data[offset:].strip(b"\0") or len(segments) > 1:
+        log.torn = (
+            f"{segment.path}: offset {offset}: torn tail at position {position}, "
+            f"durable was {named}: cut off, nothing acknowledged is lost"
+        )
+    log.durable = max(log.durable, named)
+    log.tail = (segment.path, offset)
+
+
+_MAGIC_BYTES = fmt.BATCH_MAGIC.to_bytes(4, "little")
+
+# length, kind, flags, table number, row id, previous position, offset of the payload
+Record = tuple[int, int, int, int, int, int, int]
+
+
+def records(batch: Batch) -> Iterator[Record]:
+    """The records of a batch; DamageError when their lengths do not add up."""
+    payload, offset, end = batch.payload, 0, len(batch.payload)
+    size, unpack = fmt.RECORD.size, fmt.RECORD.unpack_from
+    while offset < end:
+        if offset + size > end:
+            raise DamageError(f"{batch.segment.path}: a record at position {batch.first + offset} is cut short")
+        length, kind, flags, table, row, previous = unpack(payload, offset)
+        if length < size or offset + length > end:
+            raise DamageError(f"{batch.segment.path}: a record at position {batch.first + offset} has length {length}")
+        yield length, kind, flags, table, row, previous, offset + size
+        offset += length

@@ -1,0 +1,346 @@
+"""Opening a directory: the last checkpoint, then the log behind it, then a new epoch.
+
+1. The directory's lock, for life. 2. The CHECKPOINT; an empty directory becomes a new store. 3. The row files; a block
+that fails is taken from the double-write file, or the start is refused. 4. The posting lists; those of
+blocks newer than the checkpoint are made again. 5. The log: a torn tail is cut off, damage refuses the start
+before anything is changed. 6. Records whose durability nothing names are written again in a new segment and
+synced before anyone sees them. 7. The new epoch and a range of tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pyroaring import BitMap
+
+from storage import format as fmt
+from storage import index_file, row_file
+from storage.engine import Engine, EngineOptions
+from storage.errors import DamageError, StartError
+from storage.fs import Fs, OsFs
+from storage.index import Posting
+from storage.log_reader import Batch, Log, read_log, records
+from storage.manifest import NAME as MANIFEST_NAME
+from storage.manifest import Manifest
+from storage.schema import Schema
+from storage.table import Table
+from storage.wal import Wal
+
+LOCK_NAME = "LOCK"
+_STEP_RECORDS = 2_000
+
+
+class Opening:
+    """Iterate it to the end (each step takes some ms and answers the progress, 0 to 1), then take `engine`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        options: EngineOptions,
+        fs: Fs | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._directory = directory
+        self._options = options
+        self._fs: Fs = OsFs() if fs is None else fs
+        self._clock = clock
+        self._engine: Engine | None = None
+        self.warnings: list[str] = []
+        self._lock_fd = -1
+
+    @property
+    def engine(self) -> Engine:
+        assert self._engine is not None, "the opening is not at its end"
+        return self._engine
+
+    def lock(self) -> None:
+        """Takes the directory, or raises StartError at once."""
+        fs, directory = self._fs, self._directory
+        fs.make_directory(directory)
+        fd = fs.open(directory / LOCK_NAME)
+        if not fs.lock(fd):
+            fs.close(fd)
+            raise StartError(f"{directory} is in use by another klani-resp server")
+        self._lock_fd = fd
+
+    def __iter__(self) -> Iterator[float]:
+        if self._lock_fd < 0:
+            self.lock()
+        try:
+            yield from self._open()
+        except BaseException:
+            self._fs.close(self._lock_fd)
+            raise
+
+    def _open(self) -> Iterator[float]:
+        fs, directory = self._fs, self._directory
+        manifest = self._manifest()
+        loaded = Loaded(fs, directory, manifest)
+        yield from loaded.load_rows()
+        loaded.load_index()
+        self.warnings += loaded.warnings
+        yield 0.3
+        uuid = manifest.uuid_bytes
+        log = read_log(fs, directory / "wal", uuid, manifest.position, manifest.position)
+        if log.torn:
+            self.warnings.append(log.torn)
+        replay = Replay(loaded.tables, manifest)
+        total = max(1, log.end - manifest.position)
+        for batch in log.batches:
+            for position in replay.batch(batch):
+                yield 0.3 + 0.7 * (position - manifest.position) / total
+        loaded.restore_in_place()
+        self._engine = self._start(manifest, replay, log)
+
+    def _manifest(self) -> Manifest:
+        fs, directory = self._fs, self._directory
+        if fs.exists(directory / MANIFEST_NAME):
+            return Manifest.load(fs, directory)
+        strangers = [n for n in fs.names(directory) if n not in (LOCK_NAME, MANIFEST_NAME + ".tmp", "wal", "tables")]
+        if (directory / "wal").exists() and fs.names(directory / "wal"):
+            strangers.append("wal")
+        if strangers:
+            raise DamageError(f"{directory}: no {MANIFEST_NAME} beside {', '.join(strangers)}: not a new store")
+        fs.make_directory(directory / "wal")
+        fs.make_directory(directory / "tables")
+        manifest = Manifest(uuid=os.urandom(16).hex())
+        manifest.save(fs, directory)
+        return manifest
+
+    def _start(self, manifest: Manifest, replay: Replay, log: Log) -> Engine:
+        """A new epoch, a new segment with the doubtful tail, and the old tail cut off."""
+        fs, directory, options = self._fs, self._directory, self._options
+        manifest.epoch += 1
+        manifest.save(fs, directory)
+        doubtful = [batch for batch in log.batches if batch.end > log.durable]
+        begin = doubtful[0].first if doubtful else log.end
+        wal = Wal(
+            fs,
+            directory / "wal",
+            uuid=manifest.uuid_bytes,
+            epoch=manifest.epoch,
+            position=begin,
+            policy=options.appendfsync,
+            segment_bytes=options.segment_bytes,
+        )
+        payload = sum(fmt.padded(len(batch.payload)) for batch in doubtful)
+        superseded = [path for first, path in log.segments if first >= begin]
+        wal.segments = [(first, path) for first, path in log.segments if first < begin]
+        wal.open_segment(payload)
+        wal.rewrite([batch.payload for batch in doubtful])
+        for path in superseded:
+            if path.name != wal.segments[-1][1].name:
+                fs.unlink(path)
+        if log.torn or superseded:
+            fs.fsync_directory(directory / "wal")
+        tail = log.tail
+        if tail is not None and tail[0] not in superseded:
+            self._cut_tail(tail[0], doubtful[0].offset if doubtful and doubtful[0].segment.path == tail[0] else tail[1])
+        manifest.next_table = replay.next_table
+        manifest.tokens = replay.tokens
+        manifest.catalog_position = replay.catalog_position
+        engine = Engine(fs, directory, manifest, list(replay.tables.values()), wal, options, self._clock)
+        engine.checkpoint_position = manifest.position
+        engine.lock_fd = self._lock_fd
+        engine.reserve_tokens()
+        wal.commit()
+        wal.sync()
+        engine.released_to(wal.durable)
+        return engine
+
+    def _cut_tail(self, path: Path, offset: int) -> None:
+        fs = self._fs
+        fd = fs.open(path)
+        try:
+            if fs.size(fd) > offset:
+                fs.truncate(fd, offset)
+                fs.fsync(fd)
+        finally:
+            fs.close(fd)
+
+
+class Loaded:
+    """The tables as the row files and the index file have them."""
+
+    def __init__(self, fs: Fs, directory: Path, manifest: Manifest) -> None:
+        self._fs = fs
+        self._directory = directory
+        self._manifest = manifest
+        self.tables: dict[int, Table] = {}
+        self.warnings: list[str] = []
+        self._restored: list[tuple[row_file.Place, bytes]] = []
+        self._newer: dict[int, list[int]] = {}  # blocks that are ahead of the checkpoint, by table
+        self._unwritten: dict[int, list[int]] = {}
+
+    def load_rows(self) -> Iterator[float]:
+        doublewrite: dict[row_file.Place, bytes] | None = None
+        for state in self._manifest.tables:
+            table = Table(state.number, state.name.encode(), Schema.from_description(state.schema))
+            table.position = state.position
+            self.tables[state.number] = table
+            for slot, number in enumerate(state.directories):
+                for block, directory in self._read_directory(table, slot, number):
+                    if doublewrite is None:
+                        doublewrite = dict(row_file.read_doublewrite(self._fs, self._directory, self._manifest.uuid_bytes))
+                    self._restore(table, block, directory, doublewrite)
+                yield 0.2 * slot / len(state.directories)
+
+    def _read_directory(self, table: Table, slot: int, number: int) -> Iterator[tuple[int, memoryview]]:
+        """Reads one directory and yields its blocks that are not sound."""
+        fs, blocks = self._fs, table.schema.blocks_per_directory
+        memory = memoryview(table.rows.add_directory(number))
+        path = row_file.table_path(self._directory, table.number)
+        filled = 0
+        if fs.exists(path):
+            fd = fs.open_readonly(path)
+            try:
+                filled = fs.pread_into(fd, memory, slot * blocks * fmt.BLOCK_BYTES)
+            finally:
+                fs.close(fd)
+        first, position = slot * blocks, self._manifest.position
+        for within in range(blocks):
+            image = memory[within * fmt.BLOCK_BYTES : (within + 1) * fmt.BLOCK_BYTES]
+            block = first + within
+            if within * fmt.BLOCK_BYTES < filled and fmt.block_is_sound(image, block):
+                if fmt.BLOCK.unpack_from(image)[2] > position:
+                    self._newer.setdefault(table.number, []).append(block)
+            elif within * fmt.BLOCK_BYTES >= filled or not bytes(image).strip(b"\0"):
+                self._unwritten.setdefault(table.number, []).append(block)
+            else:
+                yield block, image
+
+    def _restore(
+        self, table: Table, block: int, image: memoryview, doublewrite: dict[row_file.Place, bytes]
+    ) -> None:
+        place = row_file.Place(table.number, block)
+        copy = doublewrite.get(place)
+        path = row_file.table_path(self._directory, table.number)
+        if copy is None or not fmt.block_is_sound(copy, block):
+            raise DamageError(
+                f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum and the double-write "
+                "file has no copy of it: acknowledged data is damaged; nothing was changed"
+            )
+        image[:] = copy
+        self._restored.append((place, copy))
+        if fmt.BLOCK.unpack_from(copy)[2] > self._manifest.position:
+            self._newer.setdefault(table.number, []).append(block)
+        self.warnings.append(f"{path}: block {block} was torn; restored from the double-write file")
+
+    def restore_in_place(self) -> None:
+        """Before anything may overwrite the double-write file."""
+        if self._restored:
+            row_file.write_in_place(self._fs, self._directory, iter(self._restored))
+
+    def load_index(self) -> None:
+        path = self._directory / self._manifest.index_file
+        try:
+            entries = index_file.load(self._fs, path) if self._manifest.index_file else []
+        except (DamageError, OSError, ValueError) as error:
+            self.warnings.append(f"{error}: the posting lists are made again from the rows")
+            for table in self.tables.values():
+                reindex(table, range(len(table.rows.slots) * table.schema.blocks_per_directory))
+            return
+        for number, column, value, data in entries:
+            table = self.tables[number]
+            if column == index_file.PRESENT:
+                table.rows.present = BitMap.deserialize(data)
+            else:
+                table.index.load(column, value, data)
+        for number, blocks in self._unwritten.items():
+            self._nothing_lost(self.tables[number], blocks)
+        for number, blocks in self._newer.items():
+            reindex(self.tables[number], blocks)
+
+    def _nothing_lost(self, table: Table, blocks: list[int]) -> None:
+        """A block of zeros is one never written: no row that was there may lie in it."""
+        present = table.rows.present
+        for block in blocks:
+            rows = rows_of_block(table, block)
+            if present.range_cardinality(rows.start, rows.stop):
+                raise DamageError(
+                    f"{row_file.table_path(self._directory, table.number)}: block {block} is empty, but rows "
+                    f"{rows.start}..{rows.stop - 1} were there: acknowledged data is lost; nothing was changed"
+                )
+
+
+def rows_of_block(table: Table, block: int) -> range:
+    """The ids that a block of the row file holds."""
+    slot, within = divmod(block, table.schema.blocks_per_directory)
+    first = within * table.schema.rows_per_block
+    base = table.rows.numbers[slot] << 16
+    return range(base + first, base + min(first + table.schema.rows_per_block, fmt.DIRECTORY_ROWS))
+
+
+def reindex(table: Table, blocks: list[int] | range) -> None:
+    """Makes the lists of these blocks' rows again from the rows."""
+    ids = BitMap()
+    for block in blocks:
+        rows = rows_of_block(table, block)
+        ids.add_range(rows.start, rows.stop)
+    table.rows.present -= ids
+    for lists in table.index.lists.values():
+        for posting in lists.values():
+            posting.rows -= ids
+    found: dict[int, dict[int | bytes, list[int]]] = {column: {} for column in table.index.lists}
+    for row in ids:
+        values = table.read_trimmed(row)
+        if values is not None:
+            table.rows.present.add(row)
+            for column, by_value in found.items():
+                by_value.setdefault(values[column], []).append(row)
+    for column, by_value in found.items():
+        lists = table.index.lists[column]
+        for value, rows_found in by_value.items():
+            posting = lists.setdefault(value, Posting(BitMap(), 0))
+            posting.rows |= BitMap(rows_found)
+
+
+class Replay:
+    """Applies the log's records to the tables. Idempotent: a row at or past a record's position is left."""
+
+    def __init__(self, tables: dict[int, Table], manifest: Manifest) -> None:
+        self.tables = tables
+        self.tokens = manifest.tokens
+        self.next_table = manifest.next_table
+        self.catalog_position = manifest.catalog_position
+        self.rows = 0
+
+    def batch(self, batch: Batch) -> Iterator[int]:
+        """Yields a position now and then, so that the caller may do other things in between."""
+        tables = self.tables
+        size = fmt.RECORD.size
+        for count, (length, kind, _, number, row, previous, offset) in enumerate(records(batch), 1):
+            if kind >= fmt.Kind.INSERT:
+                table = tables.get(number)
+                if table is not None:  # else it is dropped further on, and its file may be gone
+                    image = batch.payload[offset : offset + length - size]
+                    new = table.schema.trim(table.schema.record.unpack(image))
+                    old = table.read_trimmed(row)
+                    if old is None or old[1] < new[1]:
+                        if new[1] != batch.first + offset + length - size:
+                            raise DamageError(f"{batch.segment.path}: a row's record at {new[1]} is out of place")
+                        table.apply(row, old, new, image)
+            else:
+                self._other(kind, number, previous, batch, offset, length - size)
+            if count % _STEP_RECORDS == 0:
+                yield batch.first + offset
+        yield batch.end
+
+    def _other(self, kind: int, number: int, previous: int, batch: Batch, offset: int, length: int) -> None:
+        end = batch.first + offset + length
+        if kind == fmt.Kind.RESERVE:
+            self.tokens = max(self.tokens, previous)
+            return
+        if kind == fmt.Kind.DROP:
+            self.tables.pop(number, None)
+        elif kind == fmt.Kind.CREATE:
+            body = json.loads(batch.payload[offset : offset + length])
+            self.tables[number] = Table(number, body["name"].encode(), Schema.from_description(body["schema"]))
+            self.next_table = max(self.next_table, number + 1)
+        else:
+            raise DamageError(f"{batch.segment.path}: unknown record kind {kind} at position {end}")
+        self.catalog_position = end

@@ -1,0 +1,44 @@
+"""One table: its rows, its posting lists, its leases. Each mutable thing has its owner here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from storage import format as fmt
+from storage.index import Index
+from storage.locks import Lease
+from storage.rows import Rows
+from storage.schema import Schema
+
+
+class Table:
+    """`number` names it in the log and is never used again; `position` is that of its last write."""
+
+    __slots__ = ("index", "leases", "name", "number", "position", "record_bytes", "rows", "schema")
+
+    def __init__(self, number: int, name: bytes, schema: Schema) -> None:
+        self.number = number
+        self.name = name
+        self.schema = schema
+        self.rows = Rows(schema)
+        self.index = Index(schema)
+        self.leases: dict[int, Lease] = {}
+        self.position = 0
+        self.record_bytes = fmt.RECORD.size + schema.record_bytes
+
+    def apply(self, row: int, old: tuple[Any, ...] | None, new: tuple[Any, ...], image: bytes) -> None:
+        """The one way that a row changes, live and in replay. `old` and `new` are trimmed records."""
+        rows = self.rows
+        rows.write(row, image)
+        if old is None:
+            rows.present.add(row)
+        position = new[1]
+        self.index.update(row, old, new, position)
+        self.position = position
+
+    def read_trimmed(self, row: int) -> tuple[Any, ...] | None:
+        values = self.rows.read(row)
+        return None if values is None else self.schema.trim(values)
+
+    def bytes_used(self) -> int:
+        return len(self.rows.present) * self.schema.record_bytes
