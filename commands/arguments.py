@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from commands.spec import CommandError, syntax_error
+from storage.engine import Engine
 from storage.format import ROW_ID_MAX, TOKEN_MAX
 from storage.locks import LEASE_MS_MAX
-from storage.engine import Engine
 from storage.schema import DIGITS_MAX, RESERVED, Schema, Value
 from storage.table import Table
 
@@ -44,7 +44,9 @@ def key_of(engine: Engine, text: bytes) -> tuple[Table, int]:
     return engine.table(name), int(digits)
 
 
-def pairs(schema: Schema, words: list[bytes], start: int = 0, *, least: int = 1) -> tuple[dict[bytes, Value], int]:
+def pairs(
+    schema: Schema, words: list[bytes], start: int = 0, *, least: int = 1
+) -> tuple[dict[bytes, Value], int]:
     """Field-value pairs from `start` up to the first reserved word in field position, and where that is."""
     found: dict[bytes, Value] = {}
     end = len(words)

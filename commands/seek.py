@@ -18,7 +18,9 @@ from storage.table import Table
     flags=Flags.READONLY | Flags.FAST | Flags.NOTES_OWN_POSITION,
     complexity="O(fields)",
 )
-def seek(context: Context, key: tuple[Table, int], names: list[bytes]) -> tuple[RowShape, tuple[Any, ...]] | None:
+def seek(
+    context: Context, key: tuple[Table, int], names: list[bytes]
+) -> tuple[RowShape, tuple[Any, ...]] | None:
     table, row = key
     schema = table.schema
     if not names:

@@ -24,7 +24,9 @@ def verify(context: Context, table: Table, field: bytes, value: bytes) -> Job:
     if field not in table.index.columns:
         raise CommandError(f"ERR field '{field.decode()}' is not indexed")
     verification = Verification(engine, table, field, column.parse(value))
-    job = Job(run=verification.run, finish=lambda verdict: _reply(verification.finish(verdict)), exclusive=True)
+    job = Job(
+        run=verification.run, finish=lambda verdict: _reply(verification.finish(verdict)), exclusive=True
+    )
 
     def start() -> None:
         # The table may have been dropped while a checkpoint was waited for.

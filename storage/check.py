@@ -13,11 +13,13 @@ from storage import format as fmt
 from storage import index_file, row_file
 from storage.errors import DamageError, StartError
 from storage.fs import Fs, OsFs
-from storage.log_reader import Log, read_log, records
+from storage.log_reader import Log, read_log
 from storage.manifest import NAME as MANIFEST_NAME
 from storage.manifest import Manifest, TableState
-from storage.recovery import LOCK_NAME, Replay
+from storage.recovery import LOCK_NAME
+from storage.replay import Replay
 from storage.schema import Schema
+from storage.table import Table
 from storage.verify import BlockColumn, RowFileScan
 
 
@@ -33,7 +35,10 @@ def main(argv: list[str] | None = None) -> int:
     fd = fs.open_readonly(options.directory / LOCK_NAME) if (options.directory / LOCK_NAME).exists() else -1
     try:
         if fd >= 0 and not fs.lock(fd):
-            print(f"{options.directory} is in use by a server; stop it, or ask it with KL.VERIFY", file=sys.stderr)
+            print(
+                f"{options.directory} is in use by a server; stop it, or ask it with KL.VERIFY",
+                file=sys.stderr,
+            )
             return 2
         troubles = list(check(fs, options.directory, print))
     finally:
@@ -64,7 +69,7 @@ def check(fs: Fs, directory: Path, say: object = None) -> Iterator[str]:
         if log.torn:
             tell(f"log: {log.torn}")
         yield from _walk(manifest, log)
-    copies = {place: image for place, image in row_file.read_doublewrite(fs, directory, manifest.uuid_bytes)}
+    copies = dict(row_file.read_doublewrite(fs, directory, manifest.uuid_bytes))
     present = _present(fs, directory, manifest)
     for state in manifest.tables:
         yield from _check_table(fs, directory, state, manifest, copies, present.get(state.number), tell)
@@ -72,19 +77,13 @@ def check(fs: Fs, directory: Path, say: object = None) -> Iterator[str]:
 
 def _walk(manifest: Manifest, log: Log) -> Iterator[str]:
     """The records' own form, and that each bears the position at which it stands."""
-    schemas = {state.number: Schema.from_description(state.schema) for state in manifest.tables}
-    replay = Replay({}, manifest)
+    replay = Replay(
+        {s.number: Table(s.number, b"", Schema.from_description(s.schema)) for s in manifest.tables}, manifest
+    )
     try:
         for batch in log.batches:
-            for length, kind, _, number, row, _, offset in records(batch):
-                end = batch.first + offset + length - fmt.RECORD.size
-                if kind < fmt.Kind.INSERT:
-                    replay._other(kind, number, 0, batch, offset, length - fmt.RECORD.size)
-                    schemas.update({n: t.schema for n, t in replay.tables.items()})
-                elif number in schemas:
-                    position = schemas[number].record.unpack_from(batch.payload, offset)[1]
-                    if position != end:
-                        yield f"{batch.segment.path}: record of row {row} at {end} says it is at {position}"
+            for _ in replay.batch(batch):
+                pass
     except DamageError as error:
         yield error.text
 
@@ -96,7 +95,11 @@ def _present(fs: Fs, directory: Path, manifest: Manifest) -> dict[int, BitMap]:
         entries = index_file.load(fs, directory / manifest.index_file)
     except (DamageError, OSError):
         return {}
-    return {number: BitMap.deserialize(data) for number, column, _, data in entries if column == index_file.PRESENT}
+    return {
+        number: BitMap.deserialize(data)
+        for number, column, _, data in entries
+        if column == index_file.PRESENT
+    }
 
 
 def _check_table(
@@ -125,7 +128,7 @@ def _check_table(
         tokens, _ = column.read(image, count)
         found.update([first + i for i, token in enumerate(tokens) if token])
     if callable(tell):
-        tell(f"table {state.name}: {len(found)} rows, {restorable} blocks to restore from the double-write file")
+        tell(f"table {state.name}: {len(found)} rows, {restorable} blocks to restore from double-write")
     if not newer and len(found) != state.rows:
         yield f"{path}: {len(found)} rows, the checkpoint says {state.rows}"
     if present is not None and not newer and found != present:

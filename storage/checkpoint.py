@@ -28,7 +28,9 @@ class Checkpoint:
         self._wal = engine.wal
         self.position = engine.wal.appended
         self._tables = list(engine.tables.values())
-        self._cuts: list[tuple[Table, list[int]]] = [(table, table.rows.begin_cut()) for table in self._tables]
+        self._cuts: list[tuple[Table, list[int]]] = [
+            (table, table.rows.begin_cut()) for table in self._tables
+        ]
         self._index = index_file.encode(self._tables)
         old = engine.manifest
         self._old_index = old.index_file
@@ -68,7 +70,11 @@ class Checkpoint:
 
     def _remove_old(self) -> None:
         fs, directory = self._fs, self._directory
-        if self._old_index and self._old_index != self.manifest.index_file and fs.exists(directory / self._old_index):
+        if (
+            self._old_index
+            and self._old_index != self.manifest.index_file
+            and fs.exists(directory / self._old_index)
+        ):
             fs.unlink(directory / self._old_index)
         for number in self._gone:
             path = row_file.table_path(directory, number)

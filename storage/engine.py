@@ -210,21 +210,22 @@ class Engine:
         schema = table.schema
         if schema.bytes_columns:
             old = schema.trim(old)
-        lease = locks.live_lease(table, row, token, self.clock())
         fields = list(old)
         schema.assign(fields, changes)
+        lease = locks.live_lease(table, row, token, self.clock())
         if lease is None:
             self.note(old[1])
             if old[0] == token and tuple(fields) == old:
                 return
             raise StoreError(f"NOLOCK token {token} holds no lock on {table.name.decode()}:{row}")
         fields[0] = token
-        fields[2] = old[2]
         self._write(table, row, fmt.Kind.REPLACE, old, fields)
         if unlock:
             locks.release(table, row, lease)
 
-    def _write(self, table: Table, row: int, kind: fmt.Kind, old: tuple[Any, ...] | None, fields: list[Any]) -> None:
+    def _write(
+        self, table: Table, row: int, kind: fmt.Kind, old: tuple[Any, ...] | None, fields: list[Any]
+    ) -> None:
         """Logs and applies a row's new contents. Nothing after the first append can fail."""
         wal = self.wal
         length = table.record_bytes
@@ -240,7 +241,9 @@ class Engine:
 
     # --- locks ----------------------------------------------------------------------------------------
 
-    def try_lock(self, keys: tuple[locks.RowKey, ...], lease_ms: int | None, owner: bytes | None) -> int | None:
+    def try_lock(
+        self, keys: tuple[locks.RowKey, ...], lease_ms: int | None, owner: bytes | None
+    ) -> int | None:
         """One lease over all the rows, or None when any is taken. A row given twice counts once."""
         if len(keys) > 1:
             keys = tuple(dict.fromkeys(keys))
@@ -299,12 +302,16 @@ class Engine:
             self.note(position)
         return found
 
-    def intersect(self, table: Table, criteria: dict[bytes, Value], limit: int, after: int | None, free: bool) -> list[int]:
+    def intersect(
+        self, table: Table, criteria: dict[bytes, Value], limit: int, after: int | None, free: bool
+    ) -> list[int]:
         """Ids of matching rows, ascending; `limit` 0 is all; `free` leaves out what is locked now."""
         posting = self.posting(table, criteria)
         if posting is None or not posting.rows:
             return []
-        ids: Iterator[int] = iter(posting.rows) if after is None else posting.rows.iter_equal_or_larger(after + 1)
+        ids: Iterator[int] = (
+            iter(posting.rows) if after is None else posting.rows.iter_equal_or_larger(after + 1)
+        )
         if free and table.leases:
             now = self.clock()
             ids = (row for row in ids if locks.is_free(table, row, now))
@@ -325,7 +332,7 @@ class Engine:
     # --- checkpoints ----------------------------------------------------------------------------------
 
     def begin_checkpoint(self) -> Checkpoint:
-        """Fixes the cut at the present position. The caller runs `write` beside the loop, then `end_checkpoint`."""
+        """Fixes the cut here. The caller runs `write` beside the loop, then `end_checkpoint`."""
         from storage.checkpoint import Checkpoint
 
         return Checkpoint(self)

@@ -72,7 +72,9 @@ def batch_crc(salt: int, header: bytes, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(header[: BATCH.size - 4], zlib.crc32(salt.to_bytes(8, "little"))))
 
 
-def encode_batch(salt: int, first: int, durable: int, unix_ms: int, previous_crc: int, payload: bytes) -> tuple[bytes, int]:
+def encode_batch(
+    salt: int, first: int, durable: int, unix_ms: int, previous_crc: int, payload: bytes
+) -> tuple[bytes, int]:
     """The batch's bytes, padded to whole sectors, and its crc."""
     header = BATCH.pack(BATCH_MAGIC, len(payload), first, durable, unix_ms, previous_crc, 0)
     crc = batch_crc(salt, header, payload)

@@ -50,7 +50,7 @@ class OsFs:
         self.fsync_directory(path.parent)
 
     def names(self, path: Path) -> list[str]:
-        return sorted(os.listdir(path))
+        return sorted(entry.name for entry in path.iterdir())
 
     def exists(self, path: Path) -> bool:
         return path.exists()
@@ -135,10 +135,10 @@ class OsFs:
             os.close(fd)
 
     def rename(self, source: Path, target: Path) -> None:
-        os.rename(source, target)
+        source.rename(target)
 
     def unlink(self, path: Path) -> None:
-        os.unlink(path)
+        path.unlink()
 
     def lock(self, fd: int) -> bool:
         """Takes the directory's lock; False when another process has it.

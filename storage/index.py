@@ -11,6 +11,8 @@ the last record that changed it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from pyroaring import BitMap
@@ -44,7 +46,8 @@ class Index:
         self.combinations: dict[Columns, dict[tuple[Value, ...], Posting]] = {}
         self.kept = 0
         self._items = tuple(self.lists.items())
-        self._combined: tuple[tuple[Columns, dict[tuple[Value, ...], Posting]], ...] = ()
+        # What takes a combination's values out of a record, and its kept lists.
+        self._combined: tuple[tuple[Callable[[Any], Any], dict[tuple[Value, ...], Posting]], ...] = ()
         self.dropped_position = 0  # of the last change to a list that was dropped when empty
 
     def find(self, columns: Columns, values: tuple[Value, ...]) -> Posting | None:
@@ -74,7 +77,7 @@ class Index:
             self._evict()
         if columns not in self.combinations:
             self.combinations[columns] = {}
-            self._combined = tuple(self.combinations.items())
+            self._combined = tuple((itemgetter(*key), kept) for key, kept in self.combinations.items())
         self.combinations[columns][values] = combined
         self.kept += 1
         return combined
@@ -103,20 +106,20 @@ class Index:
                 found = lists[value] = Posting(BitMap(), position)
             found.rows.add(row)
             found.position = position
-        for columns, kept in self._combined:
-            values = tuple([new[column] for column in columns])
+        for pick, kept in self._combined:
+            values = pick(new)
             if old is not None:
-                previous = tuple([old[column] for column in columns])
+                previous = pick(old)
                 if previous == values:
                     continue
-                posting_or_none = kept.get(previous)
-                if posting_or_none is not None:
-                    posting_or_none.rows.discard(row)
-                    posting_or_none.position = position
-            posting_or_none = kept.get(values)
-            if posting_or_none is not None:
-                posting_or_none.rows.add(row)
-                posting_or_none.position = position
+                known = kept.get(previous)
+                if known is not None:
+                    known.rows.discard(row)
+                    known.position = position
+            known = kept.get(values)
+            if known is not None:
+                known.rows.add(row)
+                known.position = position
 
     def drop_empty(self, durable: int) -> None:
         """Forgets single lists that no row is in any more, once their last change is durable."""

@@ -97,7 +97,9 @@ def _open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
         raise DamageError(f"{path}: magic is {magic!r}, not {fmt.SEGMENT_MAGIC!r}")
     if version != fmt.FORMAT_VERSION:
         raise StartError(f"{path}: format version {version}, this program reads {fmt.FORMAT_VERSION}")
-    if zlib.crc32(data[: fmt.SEGMENT.size - 4]) != crc or data[fmt.SEGMENT.size : fmt.SEGMENT_BYTES].strip(b"\0"):
+    if zlib.crc32(data[: fmt.SEGMENT.size - 4]) != crc or data[fmt.SEGMENT.size : fmt.SEGMENT_BYTES].strip(
+        b"\0"
+    ):
         raise DamageError(f"{path}: the segment header's checksum is wrong")
     if owner != uuid:
         raise StartError(f"{path}: belongs to store {owner.hex()}, this one is {uuid.hex()}")
@@ -125,7 +127,7 @@ def _read_segment(log: Log, segment: Segment, start: int, stop: int | None) -> t
 
 
 def sound_batch(segment: Segment, offset: int) -> fmt.BatchHeader | None:
-    """The header of the batch at `offset` if its form and checksum are right; its place in the chain is not judged."""
+    """The batch header at `offset` if its form and checksum are right; its place in the chain is not judged."""
     data = segment.data
     if offset + fmt.BATCH.size > len(data):
         return None
@@ -180,9 +182,13 @@ def records(batch: Batch) -> Iterator[Record]:
     size, unpack = fmt.RECORD.size, fmt.RECORD.unpack_from
     while offset < end:
         if offset + size > end:
-            raise DamageError(f"{batch.segment.path}: a record at position {batch.first + offset} is cut short")
+            raise DamageError(
+                f"{batch.segment.path}: a record at position {batch.first + offset} is cut short"
+            )
         length, kind, flags, table, row, previous = unpack(payload, offset)
         if length < size or offset + length > end:
-            raise DamageError(f"{batch.segment.path}: a record at position {batch.first + offset} has length {length}")
+            raise DamageError(
+                f"{batch.segment.path}: a record at position {batch.first + offset} has length {length}"
+            )
         yield length, kind, flags, table, row, previous, offset + size
         offset += length

@@ -56,7 +56,9 @@ class Manifest:
         if len(words) != 3 or words[0] != MAGIC:
             raise DamageError(f"{path}: not a checkpoint: it begins with {head[:16]!r}, not {MAGIC!r}")
         if words[1] != b"%d" % fmt.FORMAT_VERSION:
-            raise StartError(f"{path}: format version {words[1].decode()}, this program reads {fmt.FORMAT_VERSION}")
+            raise StartError(
+                f"{path}: format version {words[1].decode()}, this program reads {fmt.FORMAT_VERSION}"
+            )
         if words[2] != b"%08x" % zlib.crc32(body):
             raise DamageError(f"{path}: checksum is {zlib.crc32(body):08x}, not {words[2].decode()}")
         fields = json.loads(body)

@@ -1,7 +1,7 @@
 """Opening a directory: the last checkpoint, then the log behind it, then a new epoch.
 
-1. The directory's lock, for life. 2. The CHECKPOINT; an empty directory becomes a new store. 3. The row files; a block
-that fails is taken from the double-write file, or the start is refused. 4. The posting lists; those of
+1. The directory's lock, for life. 2. The CHECKPOINT; an empty directory becomes a new store. 3. The row files; a
+block that fails is taken from the double-write file, or the start is refused. 4. The posting lists; those of
 blocks newer than the checkpoint are made again. 5. The log: a torn tail is cut off, damage refuses the start
 before anything is changed. 6. Records whose durability nothing names are written again in a new segment and
 synced before anyone sees them. 7. The new epoch and a range of tokens.
@@ -9,7 +9,6 @@ synced before anyone sees them. 7. The new epoch and a range of tokens.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -23,19 +22,19 @@ from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError, StartError
 from storage.fs import Fs, OsFs
 from storage.index import Posting
-from storage.log_reader import Batch, Log, read_log, records
+from storage.log_reader import Log, read_log
 from storage.manifest import NAME as MANIFEST_NAME
 from storage.manifest import Manifest
+from storage.replay import Replay
 from storage.schema import Schema
 from storage.table import Table
 from storage.wal import Wal
 
 LOCK_NAME = "LOCK"
-_STEP_RECORDS = 2_000
 
 
 class Opening:
-    """Iterate it to the end (each step takes some ms and answers the progress, 0 to 1), then take `engine`."""
+    """Iterate it to the end (a step takes some ms and answers the progress, 0 to 1), then take `engine`."""
 
     def __init__(
         self,
@@ -92,7 +91,9 @@ class Opening:
         total = max(1, log.end - manifest.position)
         for batch in log.batches:
             for position in replay.batch(batch):
-                yield 0.3 + 0.7 * (position - manifest.position) / total
+                yield 0.3 + 0.3 * (position - manifest.position) / total
+        for share in replay.finish():
+            yield 0.6 + 0.4 * share
         loaded.restore_in_place()
         self._engine = self._start(manifest, replay, log)
 
@@ -100,11 +101,15 @@ class Opening:
         fs, directory = self._fs, self._directory
         if fs.exists(directory / MANIFEST_NAME):
             return Manifest.load(fs, directory)
-        strangers = [n for n in fs.names(directory) if n not in (LOCK_NAME, MANIFEST_NAME + ".tmp", "wal", "tables")]
-        if (directory / "wal").exists() and fs.names(directory / "wal"):
+        strangers = [
+            n for n in fs.names(directory) if n not in (LOCK_NAME, MANIFEST_NAME + ".tmp", "wal", "tables")
+        ]
+        if fs.exists(directory / "wal") and fs.names(directory / "wal"):
             strangers.append("wal")
         if strangers:
-            raise DamageError(f"{directory}: no {MANIFEST_NAME} beside {', '.join(strangers)}: not a new store")
+            raise DamageError(
+                f"{directory}: no {MANIFEST_NAME} beside {', '.join(strangers)}: not a new store"
+            )
         fs.make_directory(directory / "wal")
         fs.make_directory(directory / "tables")
         manifest = Manifest(uuid=os.urandom(16).hex())
@@ -139,7 +144,9 @@ class Opening:
             fs.fsync_directory(directory / "wal")
         tail = log.tail
         if tail is not None and tail[0] not in superseded:
-            self._cut_tail(tail[0], doubtful[0].offset if doubtful and doubtful[0].segment.path == tail[0] else tail[1])
+            self._cut_tail(
+                tail[0], doubtful[0].offset if doubtful and doubtful[0].segment.path == tail[0] else tail[1]
+            )
         manifest.next_table = replay.next_table
         manifest.tokens = replay.tokens
         manifest.catalog_position = replay.catalog_position
@@ -185,7 +192,9 @@ class Loaded:
             for slot, number in enumerate(state.directories):
                 for block, directory in self._read_directory(table, slot, number):
                     if doublewrite is None:
-                        doublewrite = dict(row_file.read_doublewrite(self._fs, self._directory, self._manifest.uuid_bytes))
+                        doublewrite = dict(
+                            row_file.read_doublewrite(self._fs, self._directory, self._manifest.uuid_bytes)
+                        )
                     self._restore(table, block, directory, doublewrite)
                 yield 0.2 * slot / len(state.directories)
 
@@ -221,8 +230,8 @@ class Loaded:
         path = row_file.table_path(self._directory, table.number)
         if copy is None or not fmt.block_is_sound(copy, block):
             raise DamageError(
-                f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum and the double-write "
-                "file has no copy of it: acknowledged data is damaged; nothing was changed"
+                f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum and the "
+                "double-write file has no copy of it: acknowledged data is damaged; nothing was changed"
             )
         image[:] = copy
         self._restored.append((place, copy))
@@ -261,9 +270,10 @@ class Loaded:
         for block in blocks:
             rows = rows_of_block(table, block)
             if present.range_cardinality(rows.start, rows.stop):
+                path = row_file.table_path(self._directory, table.number)
                 raise DamageError(
-                    f"{row_file.table_path(self._directory, table.number)}: block {block} is empty, but rows "
-                    f"{rows.start}..{rows.stop - 1} were there: acknowledged data is lost; nothing was changed"
+                    f"{path}: block {block} is empty, but rows {rows.start}..{rows.stop - 1} were there: "
+                    "acknowledged data is lost; nothing was changed"
                 )
 
 
@@ -297,50 +307,3 @@ def reindex(table: Table, blocks: list[int] | range) -> None:
         for value, rows_found in by_value.items():
             posting = lists.setdefault(value, Posting(BitMap(), 0))
             posting.rows |= BitMap(rows_found)
-
-
-class Replay:
-    """Applies the log's records to the tables. Idempotent: a row at or past a record's position is left."""
-
-    def __init__(self, tables: dict[int, Table], manifest: Manifest) -> None:
-        self.tables = tables
-        self.tokens = manifest.tokens
-        self.next_table = manifest.next_table
-        self.catalog_position = manifest.catalog_position
-        self.rows = 0
-
-    def batch(self, batch: Batch) -> Iterator[int]:
-        """Yields a position now and then, so that the caller may do other things in between."""
-        tables = self.tables
-        size = fmt.RECORD.size
-        for count, (length, kind, _, number, row, previous, offset) in enumerate(records(batch), 1):
-            if kind >= fmt.Kind.INSERT:
-                table = tables.get(number)
-                if table is not None:  # else it is dropped further on, and its file may be gone
-                    image = batch.payload[offset : offset + length - size]
-                    new = table.schema.trim(table.schema.record.unpack(image))
-                    old = table.read_trimmed(row)
-                    if old is None or old[1] < new[1]:
-                        if new[1] != batch.first + offset + length - size:
-                            raise DamageError(f"{batch.segment.path}: a row's record at {new[1]} is out of place")
-                        table.apply(row, old, new, image)
-            else:
-                self._other(kind, number, previous, batch, offset, length - size)
-            if count % _STEP_RECORDS == 0:
-                yield batch.first + offset
-        yield batch.end
-
-    def _other(self, kind: int, number: int, previous: int, batch: Batch, offset: int, length: int) -> None:
-        end = batch.first + offset + length
-        if kind == fmt.Kind.RESERVE:
-            self.tokens = max(self.tokens, previous)
-            return
-        if kind == fmt.Kind.DROP:
-            self.tables.pop(number, None)
-        elif kind == fmt.Kind.CREATE:
-            body = json.loads(batch.payload[offset : offset + length])
-            self.tables[number] = Table(number, body["name"].encode(), Schema.from_description(body["schema"]))
-            self.next_table = max(self.next_table, number + 1)
-        else:
-            raise DamageError(f"{batch.segment.path}: unknown record kind {kind} at position {end}")
-        self.catalog_position = end

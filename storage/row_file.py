@@ -25,7 +25,9 @@ class Place:
     block: int
 
 
-def write_doublewrite(fs: Fs, directory: Path, uuid: bytes, position: int, blocks: Iterator[tuple[Place, bytes]], count: int) -> None:
+def write_doublewrite(
+    fs: Fs, directory: Path, uuid: bytes, position: int, blocks: Iterator[tuple[Place, bytes]], count: int
+) -> None:
     """Writes sealed copies of all blocks in one file, header last, and syncs it.
 
     The header's checksum covers the places; each block bears its own.
@@ -105,7 +107,9 @@ def write_in_place(fs: Fs, directory: Path, blocks: Iterator[tuple[Place, bytes]
                 path = table_path(directory, place.table)
                 created = created or not fs.exists(path)
                 fds[place.table] = fs.open(path)
-            follows = start is not None and start.table == place.table and start.block + len(run) == place.block
+            follows = (
+                start is not None and start.table == place.table and start.block + len(run) == place.block
+            )
             if start is not None and (not follows or len(run) == _STEP_BLOCKS):
                 fs.pwrite(fds[start.table], b"".join(run), start.block * fmt.BLOCK_BYTES)
                 run, start = [], None

@@ -18,7 +18,8 @@ from storage.errors import StoreError
 FIELDS_MAX = 64
 DIGITS_MAX = 32
 RESERVED = frozenset(
-    b"LIMIT FREE AFTER UNLOCK SET COUNT ADJACENT WITHIN FOR MAX REQUEST PX IDS TAKE FROM REPLACING INDEX".split()
+    b"LIMIT FREE AFTER UNLOCK SET COUNT ADJACENT WITHIN FOR MAX REQUEST PX IDS TAKE FROM "
+    b"REPLACING INDEX".split()
 )
 TABLE_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 FIELD_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -66,7 +67,9 @@ class Field:
             raise StoreError(f"ERR field '{self.name.decode()}': value is not an integer: '{_shown(text)}'")
         value = int(text)
         if not self.low <= value <= self.high:
-            raise StoreError(f"ERR field '{self.name.decode()}': value is out of range for {self.type}: {value}")
+            raise StoreError(
+                f"ERR field '{self.name.decode()}': value is out of range for {self.type}: {value}"
+            )
         return value
 
 
@@ -79,8 +82,15 @@ def make_field(name: bytes, type_name: bytes, size: bytes | None, indexed: bool)
         raise StoreError(f"ERR invalid field name '{_shown(name)}'")
     kind = type_name.upper().decode("ascii", "replace")
     if kind == "BYTES":
-        if size is None or not size.isdigit() or len(size) > DIGITS_MAX or not 1 <= int(size) <= fmt.RECORD_BYTES_MAX:
-            raise StoreError(f"ERR BYTES takes a size from 1 to {fmt.RECORD_BYTES_MAX}: '{_shown(size or b'')}'")
+        if (
+            size is None
+            or not size.isdigit()
+            or len(size) > DIGITS_MAX
+            or not 1 <= int(size) <= fmt.RECORD_BYTES_MAX
+        ):
+            raise StoreError(
+                f"ERR BYTES takes a size from 1 to {fmt.RECORD_BYTES_MAX}: '{_shown(size or b'')}'"
+            )
         return Field(name, kind, indexed, int(size), f"H{int(size)}s", 0, 0)
     if kind not in _INTEGERS:
         raise StoreError(f"ERR unknown type '{_shown(type_name)}'")
@@ -124,7 +134,9 @@ class Schema:
         declared = sum(field.size for field in fields)
         self.codes = "".join(field.code for field in fields)
         if declared > fmt.RECORD_BYTES_MAX or struct.calcsize("<" + self.codes) > fmt.RECORD_ROOM_BYTES:
-            raise StoreError(f"ERR a record has at most {fmt.RECORD_BYTES_MAX} bytes, these fields make {declared}")
+            raise StoreError(
+                f"ERR a record has at most {fmt.RECORD_BYTES_MAX} bytes, these fields make {declared}"
+            )
         self.fields = fields
         self.record = struct.Struct(fmt.ROW_HEADER + self.codes)
         self.record_bytes = self.record.size

@@ -1,12 +1,12 @@
 """The write-ahead log: records are appended in memory, and go to disk group by group.
 
-Invariants: 1. `durable` <= `written` <= `appended`, and none ever falls. 2. A batch starts on a 512-byte boundary: a
-write never touches a sector with durable bytes. 3. `durable` rises only after the sync of the bytes
+Invariants: 1. `durable` <= `written` <= `appended`, and none ever falls. 2. A batch starts on a 512-byte
+boundary: a write never touches a sector with durable bytes. 3. `durable` rises only after the sync of the bytes
 below it succeeded. 4. After a failed write or sync nothing is written any more:
 `failed` is set and every later call raises.
 
-Group commit as LevelDB's `BuildBatchGroup` has it: whoever commits takes all that waits. `append` runs on the loop,
-`commit` and `sync` in one thread beside it; the hand-over is a deque, whose ends are safe to use at once.
+Group commit as LevelDB's `BuildBatchGroup` has it: whoever commits takes all that waits. `append` runs on
+the loop, `commit` and `sync` in one thread beside it; the hand-over is a deque, whose ends are safe to use at once.
 """
 
 from __future__ import annotations

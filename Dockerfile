@@ -1,0 +1,11 @@
+FROM python:3.13-slim
+WORKDIR /app
+COPY pyproject.toml README.md LICENSE ./
+COPY storage storage
+COPY commands commands
+COPY klani_resp klani_resp
+COPY bench bench
+RUN pip install --no-cache-dir ".[bench]" && mkdir /data
+VOLUME /data
+EXPOSE 7700
+CMD ["klani-resp", "--bind", "0.0.0.0", "--port", "7700", "--dir", "/data"]

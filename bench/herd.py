@@ -1,0 +1,214 @@
+"""The thundering herd of the seed: many users, few seats, and every sale re-read from storage afterwards.
+
+`python bench/herd.py` starts a klani-resp of its own on a fresh directory, loads the table `seats`, runs the
+seed's flow and verifies. `--engine redis` is the same herd over Redis's single commands. The last line of
+output has the seed's keys in the seed's order. Exit status: 0 only if what was sold is what is stored, no
+seat was sold twice and no worker failed; 1 if not; 2 if it could not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+try:
+    import redis
+except ImportError:
+    sys.exit("the herd's driver is missing: pip install 'redis[hiredis]>=8,<9'")
+
+from bench import host, launch
+from bench.herd_flows import Options
+from bench.herd_report import Live, RawLog, options_shown, raw_log, readable, result_of, write_result
+from bench.herd_stats import Books, Outcome, Stored
+from bench.herd_store import Store, StoreProblem, client_of, store_of
+from bench.herd_workers import HerdRecord, run_herd
+
+STALL_SECONDS = 60.0
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench/herd.py", description=__doc__.partition("\n")[0])
+    parser.add_argument("--engine", choices=("klani", "redis"), default="klani")
+    parser.add_argument("--flow", choices=("exact", "pipelined"), default="exact")
+    parser.add_argument("--users", type=_positive, default=100_000)
+    parser.add_argument("--seats", type=_positive, default=10_000)
+    parser.add_argument("--ranks", type=_positive, default=10)
+    parser.add_argument("--workers", type=_positive, default=128, help="threads, each with a connection")
+    parser.add_argument("--processes", type=_positive, default=4)
+    parser.add_argument("--seed", type=int, help="of ranks and choices; printed; random unless given")
+    parser.add_argument("--seed-shortcut", action="store_true", help="a worker remembers sold-out ranks")
+    parser.add_argument("--lease-ms", type=_positive, default=10_000)
+    parser.add_argument(
+        "--owner", choices=("none", "uuid"), default="none", help="OWNER of each attempt (klani)"
+    )
+    parser.add_argument("--host", help="of a running server; else one is started")
+    parser.add_argument("--port", type=_positive)
+    parser.add_argument("--unixsocket", help="of a running server, in place of host and port")
+    parser.add_argument(
+        "--drop", action="store_true", help="drop an earlier herd's table on a running server"
+    )
+    parser.add_argument("--appendfsync", choices=("always", "everysec", "no"), default="always")
+    parser.add_argument(
+        "--server-arg", action="append", default=[], help="passed to the server that is started"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="directory for raw log, host facts, JSON and the server's files"
+    )
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def options_of(told: argparse.Namespace) -> Options:
+    default_port = 6379 if told.engine == "redis" else 7700
+    return Options(
+        engine=told.engine,
+        flow=told.flow,
+        users=told.users,
+        seats=told.seats,
+        ranks=told.ranks,
+        workers=told.workers,
+        processes=min(told.processes, told.workers),
+        seed=secrets.randbits(32) if told.seed is None else told.seed,
+        lease_ms=told.lease_ms,
+        owner=told.owner,
+        seed_shortcut=told.seed_shortcut,
+        host=told.host or "127.0.0.1",
+        port=told.port or default_port,
+        unixsocket=told.unixsocket,
+    )
+
+
+@contextlib.contextmanager
+def output_directory(wanted: Path | None) -> Iterator[Path]:
+    """`wanted`, made if need be; without one a temporary directory that is removed at the end."""
+    if wanted is not None:
+        wanted.mkdir(parents=True, exist_ok=True)
+        yield wanted
+        return
+    with tempfile.TemporaryDirectory(prefix="herd-") as directory:
+        yield Path(directory)
+
+
+@contextlib.contextmanager
+def server_for(told: argparse.Namespace, output: Path) -> Iterator[launch.Server | None]:
+    """A server of our own, stopped whatever happens; None when a running one is to be used."""
+    if told.host is not None or told.port is not None or told.unixsocket is not None:
+        yield None
+        return
+    directory = output / "server"
+    if directory.exists():
+        shutil.rmtree(directory)  # an earlier run's, in the same output directory
+    start = launch.redis if told.engine == "redis" else launch.klani
+    server = start(directory, *told.server_arg, appendfsync=told.appendfsync)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def run(told: argparse.Namespace, options: Options, output: Path) -> int:
+    with server_for(told, output) as server, raw_log(output) as log:
+        if server is not None:
+            options = replace(options, host=server.host, port=server.port)
+        introduce(options, output, log)
+        store = store_of(options)
+        options = store.prepare(options, told.drop)
+        print(f"loaded {options.seats} seats in {options.ranks} ranks", flush=True)
+        cpu_before = server.cpu_seconds() if server is not None else (0.0, 0.0)
+        with Live(options) as live:
+            record = run_herd(options, live.second, STALL_SECONDS)
+        usage = _server_usage(server, cpu_before)
+        return conclude(options, record, re_read(store, options), usage, log)
+
+
+def introduce(options: Options, output: Path, log: RawLog) -> None:
+    """Says and records what is about to run, and on what."""
+    facts = host.facts(output)
+    client = client_of(options)
+    facts["server"] = host.server_info(client)
+    client.close()
+    policy = facts["server"].get("config_appendfsync", "unknown")
+    print(" ".join(f"{name}={value}" for name, value in options_shown(options).items()))
+    print(f"seed {options.seed}, appendfsync {policy}", flush=True)
+    log.line("start", options=options_shown(options), seed=options.seed, appendfsync=policy)
+    log.line("host", **facts)
+    log.file("host.json", facts)
+
+
+def re_read(store: Store, options: Options) -> Stored:
+    """A server that is gone verifies nothing, and that too is a result."""
+    try:
+        return store.stored(options)
+    except (redis.RedisError, OSError) as error:
+        return Stored(0, {}, 0, (f"storage could not be re-read: {error}",))
+
+
+def _server_usage(server: launch.Server | None, cpu_before: tuple[float, float]) -> dict[str, Any]:
+    """CPU seconds of the storm alone; empty for a server that is not ours, or is gone."""
+    if server is None or server.process.poll() is not None:
+        return {}
+    user, system = server.cpu_seconds()
+    return {
+        "cpu_user_seconds": round(user - cpu_before[0], 3),
+        "cpu_system_seconds": round(system - cpu_before[1], 3),
+        "rss_bytes": server.rss_bytes(),
+    }
+
+
+def conclude(
+    options: Options, record: HerdRecord, stored: Stored, server: dict[str, Any], log: RawLog
+) -> int:
+    """Compares the books with storage, writes and prints everything; the exit status."""
+    tally = record.tally
+    books = Books.of(tally.sold_seat, tally.sold_buyer)
+    outcome = Outcome(
+        options.users, options.seats, tally, stored, books, len(record.failures), record.wall_seconds
+    )
+    result = result_of(options, outcome, record, server)
+    write_result(log, result, outcome, record)
+    for failure in record.failures[:3]:
+        print(failure, file=sys.stderr)
+    for line in readable(options, result):
+        print(line)
+    print(result["final_line"], flush=True)
+    return 1 if result["problems"] else 0
+
+
+def _on_sigterm(signum: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + signum)  # so that the server is stopped
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    told = parse(arguments)
+    options = options_of(told)
+    try:
+        with output_directory(told.output) as output:
+            return run(told, options, output)
+    except (launch.LaunchError, StoreProblem, redis.RedisError, threading.BrokenBarrierError) as problem:
+        print(f"herd: {type(problem).__name__}: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""What a herd's workers record, and what is reckoned from it: percentiles, seconds, books, the verdict.
+
+Times of samples are microseconds (`_us`); moments are milliseconds since the barrier's release (`_ms`).
+Nothing here is rounded to a bucket: each sample is kept in an array, and a percentile is one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+COMMANDS = ("INTERSECT", "TRYLOCK", "SEEK", "REPLACE", "UNLOCK")
+READS = ("INTERSECT", "SEEK")
+UPDATES = ("REPLACE",)
+EVENTS = ("lock_conflicts", "already_sold", "no_ticket", "lease_lost", "exhausted")
+PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999))
+SECONDS_COLUMNS = ("reads", "updates", "commands", "sold", *EVENTS)
+
+
+def _arrays(names: Iterable[str]) -> dict[str, array[int]]:
+    return {name: array("I") for name in names}
+
+
+@dataclass
+class Tally:
+    """One worker's record, or several merged. `took_us` and `ended_ms` of a command go together."""
+
+    took_us: dict[str, array[int]] = field(default_factory=lambda: _arrays(COMMANDS))
+    ended_ms: dict[str, array[int]] = field(default_factory=lambda: _arrays(COMMANDS))
+    events_ms: dict[str, array[int]] = field(default_factory=lambda: _arrays(EVENTS))
+    sold_seat: array[int] = field(default_factory=lambda: array("I"))
+    sold_buyer: array[int] = field(default_factory=lambda: array("I"))
+    sold_worker: array[int] = field(default_factory=lambda: array("I"))
+    sold_ms: array[int] = field(default_factory=lambda: array("I"))
+    round_trips: int = 0
+
+    def event(self, name: str) -> int:
+        return len(self.events_ms[name])
+
+    def count(self, commands: Iterable[str] = COMMANDS) -> int:
+        return sum(len(self.took_us[command]) for command in commands)
+
+    def snapshot(self) -> list[int]:
+        """Counts in the order of SECONDS_COLUMNS."""
+        row = [self.count(READS), self.count(UPDATES), self.count(), len(self.sold_seat)]
+        return row + [len(self.events_ms[name]) for name in EVENTS]
+
+    def add(self, other: Tally) -> None:
+        pairs = (
+            (self.took_us, other.took_us),
+            (self.ended_ms, other.ended_ms),
+            (self.events_ms, other.events_ms),
+        )
+        for mine, theirs in pairs:
+            for name, values in theirs.items():
+                mine[name].extend(values)
+        self.sold_seat.extend(other.sold_seat)
+        self.sold_buyer.extend(other.sold_buyer)
+        self.sold_worker.extend(other.sold_worker)
+        self.sold_ms.extend(other.sold_ms)
+        self.round_trips += other.round_trips
+
+
+def percentile(ordered: Sequence[int], fraction: float) -> int:
+    """The nearest-rank percentile: the smallest sample with at least `fraction` of all at or below it.
+
+    `ordered` is sorted; 0 when it is empty.
+    """
+    if not ordered:
+        return 0
+    # The product may lie a hair above the whole number that it is: 0.07 * 100 is 7.000000000000001.
+    rank = math.ceil(round(fraction * len(ordered), 6))
+    return ordered[max(rank, 1) - 1]
+
+
+def summary(samples_us: Iterable[int]) -> dict[str, int]:
+    """count, exact percentiles and max of samples, in the samples' unit."""
+    ordered = sorted(samples_us)
+    report = {"count": len(ordered)}
+    report |= {name: percentile(ordered, fraction) for name, fraction in PERCENTILES}
+    report["max"] = ordered[-1] if ordered else 0
+    return report
+
+
+def merged(samples: Mapping[str, array[int]], names: Iterable[str]) -> array[int]:
+    together = array("I")
+    for name in names:
+        together.extend(samples[name])
+    return together
+
+
+def per_second(tally: Tally, wall_seconds: float) -> list[dict[str, int]]:
+    """What ended in each second since the release; the last one may be a part of a second."""
+    by_command = {name: _seconds(tally.ended_ms[name]) for name in COMMANDS}
+    columns = {name: _seconds(tally.events_ms[name]) for name in EVENTS} | {"sold": _seconds(tally.sold_ms)}
+    rows = []
+    for second in range(max(1, math.ceil(wall_seconds))):
+        row = {
+            "second": second,
+            "reads": sum(by_command[name][second] for name in READS),
+            "updates": sum(by_command[name][second] for name in UPDATES),
+            "commands": sum(seconds[second] for seconds in by_command.values()),
+        }
+        rows.append(row | {name: seconds[second] for name, seconds in columns.items()})
+    return rows
+
+
+def _seconds(moments_ms: array[int]) -> Counter[int]:
+    return Counter(moment // 1000 for moment in moments_ms)
+
+
+def peak_qps(seconds: Iterable[Mapping[str, int]]) -> int:
+    """Reads and updates of the best second; one that the end cut short counts only what it has."""
+    return max((row["reads"] + row["updates"] for row in seconds), default=0)
+
+
+@dataclass(frozen=True)
+class Books:
+    """The clients' own books: who bought which seat, and which seats were sold more than once."""
+
+    buyers: dict[int, int]
+    double_sold: tuple[int, ...]
+
+    @classmethod
+    def of(cls, seats: Iterable[int], buyers: Iterable[int]) -> Books:
+        ledger: dict[int, int] = {}
+        twice: set[int] = set()
+        for seat, buyer in zip(seats, buyers, strict=True):
+            if seat in ledger:
+                twice.add(seat)
+            ledger[seat] = buyer
+        return cls(ledger, tuple(sorted(twice)))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was re-read from storage after the storm."""
+
+    verified_sold: int
+    buyers: dict[int, int]  # of every row that is booked
+    rows: int
+    complaints: tuple[str, ...] = ()  # what the store's own verification found wrong
+    details: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished herd. `problems` is empty exactly when the exit status is to be 0."""
+
+    users: int
+    seats: int
+    tally: Tally
+    stored: Stored
+    books: Books
+    failed_workers: int
+    wall_seconds: float
+
+    @property
+    def sold(self) -> int:
+        return len(self.tally.sold_seat)
+
+    def problems(self) -> list[str]:
+        found = list(self.stored.complaints)
+        if self.sold != self.stored.verified_sold:
+            found.append(f"sold {self.sold} != verified_sold {self.stored.verified_sold}")
+        if self.books.double_sold:
+            found.append(f"{len(self.books.double_sold)} seats sold twice: {_some(self.books.double_sold)}")
+        if self.failed_workers:
+            found.append(f"{self.failed_workers} workers failed")
+        wrong = sorted(
+            seat
+            for seat in self.books.buyers.keys() | self.stored.buyers.keys()
+            if self.books.buyers.get(seat) != self.stored.buyers.get(seat)
+        )
+        if wrong:
+            found.append(f"{len(wrong)} seats whose stored buyer is not the one in the books: {_some(wrong)}")
+        if self.stored.rows != self.seats:
+            found.append(f"{self.stored.rows} rows in storage, not {self.seats}")
+        served = self.sold + self.tally.event("no_ticket")
+        if not self.failed_workers and served != self.users:
+            found.append(f"{served} users were served, not {self.users}")
+        return found
+
+
+def _some(seats: Sequence[int]) -> str:
+    return ", ".join(map(str, seats[:10])) + (" ..." if len(seats) > 10 else "")
+
+
+def final_line(outcome: Outcome) -> str:
+    """The seed's last line: same keys, same order."""
+    tally = outcome.tally
+    values = {
+        "users": outcome.users,
+        "seats": outcome.seats,
+        "sold": outcome.sold,
+        "verified_sold": outcome.stored.verified_sold,
+        "read_queries": tally.count(READS),
+        "updates": tally.count(UPDATES),
+        "peak_qps": peak_qps(per_second(tally, outcome.wall_seconds)),
+        "read_p90_us": percentile(sorted(merged(tally.took_us, READS)), 0.9),
+        "update_p90_us": percentile(sorted(merged(tally.took_us, UPDATES)), 0.9),
+        "lock_conflicts": tally.event("lock_conflicts"),
+        "already_sold": tally.event("already_sold"),
+        "no_ticket": tally.event("no_ticket"),
+        "failed_workers": outcome.failed_workers,
+        "wall_secs": f"{outcome.wall_seconds:.3f}",
+    }
+    return "thundering_herd_done " + " ".join(f"{key}={value}" for key, value in values.items())

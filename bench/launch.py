@@ -1,0 +1,118 @@
+"""Starts the servers that a benchmark compares, each on a directory and a port of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS_MAX = 60.0
+
+
+class LaunchError(RuntimeError):
+    """A server did not come up; the text says what it printed."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server process that the caller must stop."""
+
+    name: str
+    host: str
+    port: int
+    unixsocket: Path | None
+    directory: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def cpu_seconds(self) -> tuple[float, float]:
+        """User and system seconds of the process with all its threads, by its own accounting."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = os.sysconf("SC_CLK_TCK")
+        return int(fields[11]) / ticks, int(fields[12]) / ticks
+
+    def rss_bytes(self) -> int:
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self) -> int:
+        """SIGTERM, wait, SIGKILL if it does not end; answers the exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+
+def klani(
+    directory: Path, *options: str, appendfsync: str = "always", unixsocket: Path | None = None
+) -> Server:
+    """A klani-resp server of this checkout on `directory`, ready to serve."""
+    port = free_port()
+    command = [sys.executable, "-m", "klani_resp", "--port", str(port), "--dir", str(directory)]
+    command += ["--appendfsync", appendfsync, *options]
+    if unixsocket is not None:
+        command += ["--unixsocket", str(unixsocket)]
+    return _start("klani-resp", command, directory, port, unixsocket)
+
+
+def redis(
+    directory: Path, *options: str, appendfsync: str = "always", unixsocket: Path | None = None
+) -> Server:
+    """A redis-server with its append-only file on `directory`, ready to serve."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        raise LaunchError("redis-server is not installed; on Debian: apt-get install redis-server")
+    directory.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+    command += ["--appendonly", "yes", "--appendfsync", appendfsync, *options]
+    if unixsocket is not None:
+        command += ["--unixsocket", str(unixsocket)]
+    return _start("redis-server", command, directory, port, unixsocket)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _start(name: str, command: list[str], directory: Path, port: int, unixsocket: Path | None) -> Server:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    log_path = directory.parent / f"{directory.name}.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    server = Server(name, "127.0.0.1", port, unixsocket, directory, process)
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise LaunchError(f"{name} ended with {process.returncode}: {log_path.read_text()[-2000:]}")
+        if _answers_ping(port):
+            return server
+        time.sleep(0.02)
+    server.stop()
+    raise LaunchError(f"{name} was not ready in {START_SECONDS_MAX:.0f} s: {log_path.read_text()[-2000:]}")
+
+
+def _answers_ping(port: int) -> bool:
+    """True when PING is PONG: not refused, not LOADING."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as probe:
+            probe.sendall(b"*1\r\n$4\r\nPING\r\n")
+            return probe.recv(64).startswith(b"+PONG")
+    except OSError:
+        return False

@@ -1,0 +1,158 @@
+"""HELLO AUTH PING ECHO QUIT RESET SELECT: the connection itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from commands.spec import Arg, CommandError, Context, Flags, Reply, Status, command
+
+REDIS_VERSION = "7.4.0"  # fixed: clients choose their features by it
+NOT_AN_INTEGER = "ERR value is not an integer or out of range"
+WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
+
+
+def valid_name(text: bytes, what: str) -> bytes:
+    """A client's or a library's name: printable, no spaces, as Redis has it."""
+    if any(not 33 <= byte <= 126 for byte in text):
+        raise CommandError(f"ERR {what} cannot contain spaces, newlines or special characters.")
+    return text
+
+
+@command(
+    "HELLO",
+    summary="Chooses the protocol version and tells what the server is.",
+    syntax="[<protover> [AUTH <username> <password>] [SETNAME <clientname>]]",
+    args=(("words", Arg.REST),),
+    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION,
+    group="connection",
+)
+def hello(context: Context, words: list[bytes]) -> dict[str, Any]:
+    client = context.client
+    if words:
+        _hello_options(context, words)
+    return {
+        "server": "redis",
+        "version": REDIS_VERSION,
+        "proto": client.protocol,
+        "id": client.id,
+        "mode": "standalone",
+        "role": "master",
+        "modules": [],
+    }
+
+
+def _hello_options(context: Context, words: list[bytes]) -> None:
+    """All of them are checked before any takes effect."""
+    if not words[0].isdigit() or len(words[0]) > 18:
+        raise CommandError("ERR Protocol version is not an integer or out of range")
+    version = int(words[0])
+    if version not in (2, 3):
+        raise CommandError("NOPROTO unsupported protocol version")
+    name: bytes | None = None
+    at = 1
+    while at < len(words):
+        option, left = words[at].upper(), len(words) - at - 1
+        if option == b"AUTH" and left >= 2:
+            if words[at + 1] != b"default":
+                raise CommandError(WRONG_PASSWORD)
+            at += 3
+        elif option == b"SETNAME" and left >= 1:
+            name = valid_name(words[at + 1], "Client names")
+            at += 2
+        else:
+            shown = words[at][:128].decode("utf-8", "surrogateescape")
+            raise CommandError(f"ERR Syntax error in HELLO option '{shown}'")
+    if name is not None:
+        context.client.name = name
+    context.client.set_protocol(version)
+
+
+@command(
+    "AUTH",
+    summary="Names the user of this connection.",
+    syntax="[<username>] <password>",
+    args=(("words", Arg.REST),),
+    least=1,
+    reply=Reply.STATUS,
+    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION,
+    group="connection",
+)
+def auth(context: Context, words: list[bytes]) -> str:
+    if len(words) > 2:
+        raise CommandError("ERR syntax error")
+    if len(words) == 1:
+        raise CommandError(
+            "ERR AUTH <password> called without any password configured for the default user. "
+            "Are you sure your configuration is correct?"
+        )
+    if words[0] != b"default":  # who has no password, as in Redis: any will do
+        raise CommandError(WRONG_PASSWORD)
+    return "OK"
+
+
+@command(
+    "PING",
+    summary="Answers PONG, or what it was given.",
+    syntax="[<message>]",
+    args=(("message", Arg.BYTES),),
+    optional=1,
+    flags=Flags.FAST | Flags.CONNECTION,
+    group="connection",
+)
+def ping(context: Context, message: bytes | None = None) -> bytes | Status:
+    return Status("PONG") if message is None else message
+
+
+@command(
+    "ECHO",
+    summary="Answers its argument.",
+    syntax="<message>",
+    args=(("message", Arg.BYTES),),
+    flags=Flags.FAST | Flags.CONNECTION,
+    group="connection",
+)
+def echo(context: Context, message: bytes) -> bytes:
+    return message
+
+
+@command(
+    "QUIT",
+    summary="Closes the connection when all replies are out.",
+    args=(("words", Arg.REST),),
+    reply=Reply.STATUS,
+    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION,
+    group="connection",
+)
+def quit_(context: Context, words: list[bytes]) -> str:
+    context.client.close_after_reply()
+    return "OK"
+
+
+@command(
+    "RESET",
+    summary="Puts the connection back as it was when it came: RESP2, no name, no MULTI.",
+    reply=Reply.STATUS,
+    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION,
+    group="connection",
+)
+def reset(context: Context) -> str:
+    context.client.reset()
+    return "RESET"
+
+
+@command(
+    "SELECT",
+    summary="There is one database, number 0.",
+    syntax="<index>",
+    args=(("index", Arg.BYTES),),
+    reply=Reply.STATUS,
+    flags=Flags.FAST | Flags.CONNECTION,
+    group="connection",
+)
+def select(context: Context, index: bytes) -> str:
+    digits = index.removeprefix(b"-")
+    if not digits.isdigit() or len(digits) > 18:
+        raise CommandError(NOT_AN_INTEGER)
+    if int(index) != 0:
+        raise CommandError("ERR DB index is out of range")
+    return "OK"

@@ -1,0 +1,58 @@
+"""Commands with subcommands (CLIENT, CONFIG, COMMAND): one look-up, Redis's texts for what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from commands.spec import CommandError, Context, Status
+
+Handler = Callable[[Context, list[bytes]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subcommand:
+    handler: Handler
+    least: int  # arguments behind the subcommand's name
+    most: int | None
+    summary: str
+
+
+class Family:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._members: dict[bytes, Subcommand] = {}
+
+    def member(
+        self, name: str, *, summary: str, least: int = 0, most: int | None = 0
+    ) -> Callable[[Handler], Handler]:
+        def register(handler: Handler) -> Handler:
+            self._members[name.encode()] = Subcommand(handler, least, most, summary)
+            return handler
+
+        return register
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name.decode() for name in self._members)
+
+    def run(self, context: Context, words: list[bytes]) -> Any:
+        """Runs the subcommand that `words` begins with."""
+        name, arguments = words[0].upper(), words[1:]
+        found = self._members.get(name)
+        if found is None:
+            if name == b"HELP" and not arguments:
+                return self._help()
+            shown = words[0][:128].decode("utf-8", "surrogateescape")
+            raise CommandError(f"ERR unknown subcommand '{shown}'. Try {self.name} HELP.")
+        if len(arguments) < found.least or (found.most is not None and len(arguments) > found.most):
+            full = f"{self.name}|{name.decode()}".lower()
+            raise CommandError(f"ERR wrong number of arguments for '{full}' command")
+        return found.handler(context, arguments)
+
+    def _help(self) -> list[Status]:
+        lines = [f"{self.name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
+        for name, member in self._members.items():
+            lines += [name.decode(), "    " + member.summary]
+        return [Status(line) for line in lines]

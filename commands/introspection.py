@@ -1,0 +1,175 @@
+"""COMMAND [COUNT LIST INFO DOCS GETKEYS]: the declarations, in the shapes that redis-cli 7 and clients read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from commands.family import Family
+from commands.spec import (
+    REGISTERED,
+    Arg,
+    Command,
+    CommandError,
+    Context,
+    Flags,
+    Status,
+    command,
+    syntax_error,
+)
+
+_family = Family("COMMAND")
+_FLAG_NAMES = {
+    Flags.WRITE: "write",
+    Flags.READONLY: "readonly",
+    Flags.FAST: "fast",
+    Flags.ADMIN: "admin",
+    Flags.LOADING: "loading",
+    Flags.NO_MULTI: "no_multi",
+}
+
+
+def _find(name: bytes) -> Command | None:
+    return REGISTERED.get(name.decode("utf-8", "surrogateescape").upper())
+
+
+def _info(spec: Command) -> list[Any]:
+    """The ten elements of COMMAND INFO. Subcommands and key specifications are left to DOCS."""
+    flags = [Status(text) for flag, text in _FLAG_NAMES.items() if spec.flags & flag]
+    return [spec.name.lower(), spec.arity, flags, *spec.keys, _categories(spec), [], [], []]
+
+
+def _categories(spec: Command) -> list[Status]:
+    """ACL categories, from the same flags as everything else."""
+    names = ["@fast" if spec.flags & Flags.FAST else "@slow"]
+    if spec.flags & Flags.WRITE:
+        names.append("@write")
+    if spec.flags & Flags.READONLY:
+        names.append("@read")
+    if spec.flags & Flags.ADMIN:
+        names += ["@admin", "@dangerous"]
+    if spec.flags & Flags.CONNECTION:
+        names.append("@connection")
+    return [Status(name) for name in names]
+
+
+@_family.member("COUNT", summary="How many commands there are.")
+def command_count(context: Context, words: list[bytes]) -> int:
+    return len(REGISTERED)
+
+
+@_family.member("LIST", summary="[FILTERBY PATTERN <pattern>]: names of commands.", most=None)
+def command_list(context: Context, words: list[bytes]) -> list[str]:
+    names = sorted(name.lower() for name in REGISTERED)
+    if not words:
+        return names
+    if len(words) != 3 or words[0].upper() != b"FILTERBY" or words[1].upper() != b"PATTERN":
+        raise syntax_error()
+    pattern = words[2].decode("utf-8", "surrogateescape").lower()
+    return [name for name in names if fnmatchcase(name, pattern)]
+
+
+@_family.member("INFO", summary="[<name> ...]: arity, flags and key positions.", most=None)
+def command_info(context: Context, words: list[bytes]) -> list[list[Any] | None]:
+    found = [_find(word) for word in words] if words else list(REGISTERED.values())
+    return [None if spec is None else _info(spec) for spec in found]
+
+
+@_family.member("DOCS", summary="[<name> ...]: summaries and arguments.", most=None)
+def command_docs(context: Context, words: list[bytes]) -> dict[str, dict[str, Any]]:
+    found = [_find(word) for word in words] if words else list(REGISTERED.values())
+    return {spec.name.lower(): _docs(spec) for spec in found if spec is not None}
+
+
+@_family.member(
+    "GETKEYS", summary="<command> [<argument> ...]: which of its arguments is a key.", least=1, most=None
+)
+def command_getkeys(context: Context, words: list[bytes]) -> list[bytes]:
+    spec = _find(words[0])
+    if spec is None:
+        raise CommandError("ERR Invalid command specified")
+    if not spec.keys[0]:
+        raise CommandError("ERR The command has no key arguments")
+    if len(words) < abs(spec.arity):
+        raise CommandError("ERR Invalid number of arguments specified for command")
+    first, last, step = spec.keys
+    return words[first : last + 1 : step]
+
+
+def _docs(spec: Command) -> dict[str, Any]:
+    docs: dict[str, Any] = {
+        "summary": spec.summary,
+        "since": spec.since,
+        "group": spec.group,
+        "complexity": spec.complexity,
+    }
+    if spec.syntax:
+        docs["arguments"] = arguments(spec.syntax)
+    return docs
+
+
+def arguments(syntax: str) -> list[dict[str, Any]]:
+    """A syntax line as redis-cli's hints want it: a map per argument, blocks within blocks."""
+    spaced = syntax.replace("[", " [ ").replace("]", " ] ").replace("|", " | ")
+    return _sequence(iter(spaced.split()))
+
+
+def _sequence(words: Iterator[str]) -> list[dict[str, Any]]:
+    """Up to the bracket that closes it. `PX <ms>` is one argument with a token; `...` repeats what stands before."""
+    found: list[dict[str, Any]] = []
+    token = ""
+    for word in words:
+        if word == "]":
+            break
+        if word.startswith("<"):
+            found.append({"name": word[1:-1], "type": "string"} | ({"token": token} if token else {}))
+            token = ""
+            continue
+        if token:
+            found.append({"name": token.lower(), "type": "pure-token", "token": token})
+            token = ""
+        if word == "[":
+            inner = _sequence(words)
+            if not inner:  # `[...]`: what stands before it may be repeated
+                word = "..."
+            else:
+                one = (
+                    inner[0]
+                    if len(inner) == 1
+                    else {"name": inner[0]["name"], "type": "block", "arguments": inner}
+                )
+                found.append(_flagged(one, "optional"))
+                continue
+        if word == "...":
+            if found:
+                found[-1] = _flagged(found[-1], "multiple")
+        elif word != "|":
+            token = word
+    if token:
+        found.append({"name": token.lower(), "type": "pure-token", "token": token})
+    return found
+
+
+def _flagged(argument: dict[str, Any], flag: str) -> dict[str, Any]:
+    """The argument with one flag more; its flags stand before what it contains."""
+    flags = [*argument.get("flags", []), Status(flag)]
+    rest = {name: value for name, value in argument.items() if name not in ("flags", "arguments")}
+    contained = {"arguments": argument["arguments"]} if "arguments" in argument else {}
+    return {**rest, "flags": flags, **contained}
+
+
+@command(
+    "COMMAND",
+    summary="What the server can do.",
+    syntax="[<subcommand> [<argument> ...]]",
+    args=(("words", Arg.REST),),
+    flags=Flags.CONNECTION,
+    group="server",
+    complexity="O(commands)",
+    subcommands=_family.names,
+)
+def command_(context: Context, words: list[bytes]) -> object:
+    if not words:
+        return [_info(spec) for spec in REGISTERED.values()]
+    return _family.run(context, words)

@@ -1,0 +1,92 @@
+"""INFO CONFIG DBSIZE TIME: the process."""
+
+from __future__ import annotations
+
+import time
+from fnmatch import fnmatchcase
+
+from commands.family import Family
+from commands.spec import Arg, CommandError, Context, Flags, Reply, command, syntax_error
+
+GROUP = "server"
+ALL_SECTIONS = frozenset({"all", "default", "everything"})
+_config = Family("CONFIG")
+
+
+@command(
+    "INFO",
+    summary="Facts and counters of the server, by section.",
+    syntax="[<section> ...]",
+    args=(("sections", Arg.REST),),
+    reply=Reply.RAW_TEXT,
+    flags=Flags.LOADING,
+    group=GROUP,
+    complexity="O(tables)",
+)
+def info(context: Context, sections: list[bytes]) -> str:
+    asked = {section.decode("utf-8", "surrogateescape").lower() for section in sections}
+    parts = [
+        f"# {title}\r\n" + "".join(f"{name}:{value}\r\n" for name, value in facts.items())
+        for title, facts in context.server.sections().items()
+        if not asked or asked & ALL_SECTIONS or title.lower() in asked
+    ]
+    return "\r\n".join(parts)
+
+
+@_config.member("GET", summary="<pattern> ...: the settings whose names match.", least=1, most=None)
+def config_get(context: Context, patterns: list[bytes]) -> dict[str, str]:
+    wanted = [pattern.decode("utf-8", "surrogateescape").lower() for pattern in patterns]
+    settings = context.server.config()
+    return {n: value for n, value in settings.items() if any(fnmatchcase(n, pattern) for pattern in wanted)}
+
+
+@_config.member(
+    "SET", summary="<name> <value> ...: refused, settings are fixed at the start.", least=2, most=None
+)
+def config_set(context: Context, words: list[bytes]) -> None:
+    if len(words) % 2:
+        raise syntax_error()
+    name = words[0][:128].decode("utf-8", "surrogateescape").lower()
+    if name not in context.server.config():
+        raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
+    raise CommandError(
+        f"ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config"
+    )
+
+
+@command(
+    "CONFIG",
+    summary="The server's settings.",
+    syntax="<subcommand> [<argument> ...]",
+    args=(("words", Arg.REST),),
+    least=1,
+    flags=Flags.ADMIN | Flags.CONNECTION,
+    group=GROUP,
+    complexity="O(settings)",
+    subcommands=_config.names,
+)
+def config(context: Context, words: list[bytes]) -> object:
+    return _config.run(context, words)
+
+
+@command(
+    "DBSIZE",
+    summary="How many rows all tables have together.",
+    reply=Reply.INTEGER,
+    flags=Flags.READONLY | Flags.FAST,
+    group=GROUP,
+    complexity="O(tables)",
+)
+def dbsize(context: Context) -> int:
+    return sum(len(table.rows.present) for table in context.engine.tables.values())
+
+
+@command(
+    "TIME",
+    summary="The wall clock: seconds and microseconds.",
+    flags=Flags.FAST | Flags.CONNECTION,
+    group=GROUP,
+)
+def time_(context: Context) -> list[str]:
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return [str(seconds), str(microseconds)]

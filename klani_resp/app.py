@@ -1,0 +1,155 @@
+"""What all connections share, whatever road they came on: the store, the dispatcher, who is connected, what waits."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+import trio
+
+from commands.registry import load
+from commands.spec import CommandError, Context, Job
+from klani_resp.committer import Committer, InlineCommitter
+from klani_resp.config import Config
+from klani_resp.dispatcher import Dispatcher
+from klani_resp.facts import Facts
+from klani_resp.protocol.parser import ParserLimits
+from klani_resp.session import Session, Transport
+from storage.engine import Engine
+from storage.errors import StoreError
+
+
+class StorageFailed(Exception):
+    """A write or a sync failed. Nothing is answered any more, the process ends."""
+
+
+class NotYet:
+    """Stands where the engine will, while the store loads: shows nothing, waits for nothing."""
+
+    def __init__(self) -> None:
+        self.seen = self.appended = self.durable = self.released = 0
+        self.tables: dict[bytes, Any] = {}
+        self.default_table = b""
+
+    def note(self, position: int) -> None: ...
+
+
+@dataclass(slots=True)
+class Counters:
+    connections: int = 0
+    rejected: int = 0
+    commands: int = 0  # of connections that are gone; those present count their own
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+class App:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.engine: Engine = cast(Engine, NotYet())
+        self.dispatcher = Dispatcher(load())
+        self.counters = Counters()
+        self.sessions: dict[int, Session] = {}
+        self.loading_progress = 0.0
+        self.is_loading = True
+        self.started_at = time.monotonic()
+        self.committer: Committer | InlineCommitter | None = None
+        self.failure: Exception | None = None
+        self.facts = Facts(self)
+        self._limits = ParserLimits(config.arguments_max, config.bulk_bytes_max, config.request_bytes_max)
+        self.row_files = trio.Lock()  # one checkpoint at a time; KL.VERIFY makes one too
+        self._released = trio.lowlevel.ParkingLot()
+        self._next_id = 1
+
+    def opened(self, engine: Engine, committer: Committer | InlineCommitter) -> None:
+        """The store is loaded: from here on commands reach it."""
+        self.engine = engine
+        self.committer = committer
+        self.is_loading = False
+        self.loading_progress = 1.0
+        self.dispatcher.opened()
+        for session in self.sessions.values():
+            session.attach(Context(engine, session, self.facts))
+
+    # --- who is connected -----------------------------------------------------------------------------
+
+    def open_session(self, transport: Transport) -> Session:
+        session = Session(self._next_id, self.dispatcher, self.config, self._limits)
+        self._next_id += 1
+        session.transport = transport
+        session.attach(Context(self.engine, session, self.facts))
+        self.sessions[session.id] = session
+        self.counters.connections += 1
+        return session
+
+    def close_session(self, session: Session) -> None:
+        del self.sessions[session.id]
+        self.counters.commands += session.commands_done
+
+    # --- positions ------------------------------------------------------------------------------------
+
+    def wake_committer(self) -> None:
+        """After commands were executed: what they appended goes to disk."""
+        if self.committer is not None and self.engine.wal.pending:
+            self.committer.wake()
+
+    def release(self, position: int) -> None:
+        """Replies that wait for at most `position` may go out."""
+        self.engine.released_to(position)
+        self._released.unpark_all()
+
+    def take_released(self) -> None:
+        """The committer rang: hands on how far it came. Raises StorageFailed when it could not."""
+        committer = self.committer
+        assert isinstance(committer, Committer)
+        if committer.failure is not None:
+            self.fail(committer.failure)
+        self.check()
+        self.release(committer.released)
+
+    def fail(self, error: Exception) -> None:
+        """Whoever waits for a position will not get it."""
+        self.failure = error
+        self._released.unpark_all()
+
+    async def released(self, position: int) -> None:
+        while self.engine.released < position:
+            self.check()
+            await self._released.park()
+        self.check()
+
+    def check(self) -> None:
+        if self.failure is not None:
+            raise StorageFailed(str(self.failure)) from self.failure
+
+    async def run_job(self, session: Session) -> bytes:
+        """Does the session's long work beside the loop; the reply is the suspended command's."""
+        job = session.job
+        assert job is not None
+        outcome: object
+        try:
+            if job.exclusive:
+                async with self.row_files:
+                    outcome = await self._run_exclusive(job)
+                    return session.finish_job(outcome)
+            if job.start is not None:
+                job.start()
+            await self.released(job.position)
+            outcome = await trio.to_thread.run_sync(job.run, abandon_on_cancel=True)
+        except (CommandError, StoreError) as error:
+            outcome = error
+        return session.finish_job(outcome)
+
+    async def _run_exclusive(self, job: Job) -> object:
+        """A job that writes the row files. Once started it runs to its end: a cut must not stay open."""
+        if job.start is not None:
+            job.start()
+        self.wake_committer()
+        with trio.CancelScope(shield=True):
+            await self.released(job.position)
+            try:
+                return await trio.to_thread.run_sync(job.run)
+            except Exception as error:
+                self.fail(error)
+                raise StorageFailed(str(error)) from error

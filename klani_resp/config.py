@@ -1,0 +1,104 @@
+"""The server's settings: every limit lives here, unit last. A TOML file first, then argv on top of it."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; the text says which and why."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    bind: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 7700  # 0: any free one, named in the ready line
+    unixsocket: str = ""
+    dir: str = "data"
+
+    appendfsync: Literal["always", "everysec", "no"] = "always"
+    default_table: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}\Z")] = "seats"
+    lease_ms: Annotated[int, Meta(ge=1, le=86_400_000)] = 10_000
+    checkpoint_bytes: Positive = 64 << 20
+
+    connections_max: Positive = 10_000
+    listen_backlog_connections: Positive = 511
+    output_bytes_max: Positive = 64 << 20  # replies that wait for one connection
+
+    arguments_max: Positive = 4096
+    bulk_bytes_max: Positive = 1 << 20
+    request_bytes_max: Positive = 4 << 20
+    transaction_commands_max: Positive = 10_000
+    transaction_bytes_max: Positive = 16 << 20
+
+    # What one connection, and one turn of the loop, may take before the others have theirs.
+    receive_bytes_max: Positive = 16 << 10
+    turn_commands_max: Positive = 1024
+    turn_reply_bytes_max: Positive = 256 << 10
+    turn_events_max: Positive = 512
+    busy_ms_max: Positive = 4
+
+    drain_seconds_max: Annotated[float, Meta(ge=0)] = 10.0
+
+
+OPTIONS = ("bind", "port", "unixsocket", "dir", "appendfsync", "default_table", "lease_ms", "checkpoint_bytes")
+
+
+def from_mapping(values: dict[str, object]) -> Config:
+    try:
+        return msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error)) from error
+
+
+def from_file(path: Path) -> dict[str, object]:
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        from_mapping(values)  # so that the text names the file
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return values
+
+
+def from_argv(argv: Sequence[str]) -> Config:
+    """Raises ConfigError, or SystemExit as argparse does for `--help` and unknown options."""
+    options = vars(_argument_parser().parse_args(argv))
+    path = options.pop("config")
+    values = from_file(path) if path is not None else {}
+    values |= {name: value for name, value in options.items() if value is not None}
+    return from_mapping(values)
+
+
+def _argument_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="klani-resp",
+        description="Inventory and reservation engine that speaks the Redis protocol.",
+        epilog="`klani-resp check DIR` verifies a data directory offline. Limits are set in the TOML file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with any of the settings")
+    parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="TCP port (7700); 0 takes a free one")
+    parser.add_argument("--unixsocket", metavar="PATH", help="listen on a unix socket too")
+    parser.add_argument("--dir", metavar="DATA", help="data directory (data)")
+    parser.add_argument(
+        "--appendfsync",
+        choices=("always", "everysec", "no"),
+        help="sync before each reply (always), once a second (a power loss takes back up to about a second "
+        "of acknowledged writes), or when the kernel likes (it takes back more)",
+    )
+    parser.add_argument("--default-table", metavar="TABLE", help="table of keys without one (seats)")
+    parser.add_argument("--lease-ms", type=int, metavar="MS", help="lease of KL.TRYLOCK without PX (10000)")
+    parser.add_argument("--checkpoint-bytes", type=int, metavar="N", help="log between two checkpoints")
+    return parser

@@ -1,0 +1,138 @@
+"""Listening sockets: opened at the start, accepted from without ever spinning on a lack of descriptors."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from klani_resp.config import Config
+
+log = logging.getLogger("klani_resp")
+ACCEPTED_PER_TURN_MAX = 64
+LOG_SECONDS_MIN = 60.0
+UNIX_MODE = 0o700
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the text says which and why."""
+
+
+class Acceptor:
+    """One listening socket. A descriptor is kept back, so that a connection can be refused when there are no others."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.fd = sock.fileno()
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._logged_at = -LOG_SECONDS_MIN
+
+    def accept(self) -> Iterator[socket.socket]:
+        """The connections that wait, a turn's share of them."""
+        for _ in range(ACCEPTED_PER_TURN_MAX):
+            try:
+                yield self._sock.accept()[0]
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._refuse(error)
+                    return
+                if error.errno not in (errno.ECONNABORTED, errno.EPROTO, errno.EPERM):
+                    self._complain(error)
+                    return
+
+    def _refuse(self, error: OSError) -> None:
+        """Left in the backlog it would make the listener ready for ever: it is taken and closed."""
+        os.close(self._spare)
+        try:
+            self._sock.accept()[0].close()
+        except OSError:
+            pass
+        finally:
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now - self._logged_at >= LOG_SECONDS_MIN:
+            self._logged_at = now
+            log.warning("a connection was refused: %s", error.strerror)
+
+    def close(self) -> None:
+        self._sock.close()
+        os.close(self._spare)
+
+
+def open_listeners(config: Config) -> list[socket.socket]:
+    """The TCP sockets and the unix socket that the settings ask for."""
+    opened: list[socket.socket] = []
+    try:
+        opened += _tcp(config)
+        if config.unixsocket:
+            opened.append(_unix(Path(config.unixsocket), config.listen_backlog_connections))
+    except BaseException:
+        for sock in opened:
+            sock.close()
+        raise
+    return opened
+
+
+def _tcp(config: Config) -> list[socket.socket]:
+    where = f"{config.bind}:{config.port}"
+    sockets: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(config.bind, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sock.listen(config.listen_backlog_connections)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error
+    return sockets
+
+
+def _unix(path: Path, backlog: int) -> socket.socket:
+    """A socket file that a dead server left is removed; one that answers, or any other file, is not."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
+            path.unlink()
+        sock.setblocking(False)
+        sock.bind(str(path))
+        path.chmod(UNIX_MODE)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
+    return sock
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+def describe_address(sock: socket.socket, address: Any) -> str:
+    """`127.0.0.1:7700`, `[::1]:7700`, or `unix:/path`."""
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{address}"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

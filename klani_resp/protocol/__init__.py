@@ -1,0 +1,1 @@
+"""RESP without I/O: bytes to requests, values to bytes."""

@@ -1,0 +1,25 @@
+"""What a client can do wrong below the level of commands; after one of these its connection ends."""
+
+from __future__ import annotations
+
+
+class ProtocolError(Exception):
+    """The bytes are no request. The text is Redis's own, word for word."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def reply(self) -> bytes:
+        return error_reply(f"ERR Protocol error: {self.text}")
+
+
+def error_reply(text: str) -> bytes:
+    """`-<text>`; bytes that were decoded with `surrogateescape` come out as they went in."""
+    line = text.replace("\r", " ").replace("\n", " ")
+    return b"-%b\r\n" % line.encode("utf-8", "surrogateescape")
+
+
+def shown(raw: bytes) -> str:
+    """A client's bytes as part of an error text."""
+    return raw[:128].decode("utf-8", "surrogateescape")

@@ -1,0 +1,249 @@
+"""Requests out of a byte stream, however it is cut into chunks.
+
+Two roads give the same requests. The fast one lets hiredis parse a whole chunk at once (C); the careful
+one is Python, remembers where it stopped, knows inline commands and Redis's error texts.
+
+Invariants:
+1. A chunk goes the fast road only from a request boundary on, and only what hiredis and Redis read alike
+   comes out of it; everything else is read again, carefully, from the first byte that was not understood.
+2. Nothing is kept for a length that a header only announces: a limit is judged when its header is there.
+3. A byte costs O(1), whatever chunk brings it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+
+from klani_resp.protocol.errors import ProtocolError
+from klani_resp.protocol.inline import split_words
+
+Request = list[bytes]
+
+HEADER_BYTES_MAX = 64 * 1024
+# hiredis reserves memory for as many elements as an array's header announces: five digits go the careful road.
+_announces_much = re.compile(rb"\*[0-9]{5}").search
+# Types that hiredis gives out as bytes or list though they are neither `$` nor `*`. Deleting them and
+# comparing lengths finds them in 24 ns per pipelined command, six searches take 200.
+_LOOKALIKES = b"+(=~>|"
+_lookalike_header = re.compile(rb"\n[+(=~>|]").search
+# Behind each chunk: when hiredis gives this number out, it has consumed the chunk to its last byte.
+_SENTINEL_NUMBER = int.from_bytes(os.urandom(7), "big") | 1 << 59
+_SENTINEL = b":%d\r\n" % _SENTINEL_NUMBER
+_NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class ParserLimits:
+    arguments_max: int = 4096
+    bulk_bytes_max: int = 1 << 20
+    request_bytes_max: int = 4 << 20
+
+    @property
+    def fast_bytes_max(self) -> int:
+        """In a chunk of at most so many bytes no request can be above a limit (`$0\\r\\n\\r\\n` is 6 bytes)."""
+        return min(self.bulk_bytes_max, self.request_bytes_max, 6 * self.arguments_max)
+
+
+class RequestParser:
+    """One connection's parser. `error` is set by the first violation; nothing is read after it."""
+
+    __slots__ = ("_careful", "_fast_bytes_max", "_limits", "error")
+
+    # One for all connections: between two calls it is empty, and one that is not is thrown away.
+    _reader: hiredis.Reader = hiredis.Reader()
+
+    def __init__(self, limits: ParserLimits) -> None:
+        self._limits = limits
+        self._fast_bytes_max = limits.fast_bytes_max
+        self._careful: CarefulParser | None = None
+        self.error: ProtocolError | None = None
+
+    def feed(self, data: bytes) -> list[Request]:
+        """The requests that `data` completes; none is empty."""
+        requests: list[Request] = []
+        if self._careful is None and self.error is None:
+            used = self._fast(data, requests)
+            if used == len(data):
+                return requests
+            data = data[used:]
+        if self.error is None:
+            try:
+                self._feed_carefully(data, requests)
+            except ProtocolError as error:
+                self.error = error
+                self._careful = None
+        return requests
+
+    def _fast(self, data: bytes, requests: list[Request]) -> int:
+        """Appends the requests that hiredis finds; answers how many bytes they took."""
+        if (
+            data[:1] != b"*"
+            or len(data) > self._fast_bytes_max
+            or _announces_much(data) is not None
+            or (len(data.translate(None, _LOOKALIKES)) != len(data) and _lookalike_header(data) is not None)
+        ):
+            return 0
+        part = data
+        if data[-2:] != b"\r\n":
+            part = data[: data.rfind(b"\r\n*") + 2]
+            if part[-1:] != b"\n":
+                return 0
+        reader = self._reader
+        reader.feed(part + _SENTINEL)
+        gets = reader.gets
+        join = b"".join
+        try:
+            request: Any = gets()
+            while request and type(request) is list:
+                join(request)  # the cheapest test that all of them are bytes (50 ns): TypeError if not
+                requests.append(request)
+                request = gets()
+            if request == _SENTINEL_NUMBER:
+                return len(part)
+        except (TypeError, hiredis.HiredisError):
+            pass
+        RequestParser._reader = hiredis.Reader()
+        used = sum(map(_wire_bytes, requests))
+        if used > len(part):  # the last one is cut short, and has taken bytes of the sentinel for its own
+            used -= _wire_bytes(requests.pop())
+        return used
+
+    def _feed_carefully(self, data: bytes, requests: list[Request]) -> None:
+        careful = self._careful
+        if careful is not None:
+            careful.feed(data)
+            request = careful.next()
+            if request is None:
+                return
+            self._careful = None
+            if request:
+                requests.append(request)
+            data = careful.rest()
+            found: list[Request] = []
+            used = self._fast(data, found)
+            requests += found
+            if used == len(data):
+                return
+            data = data[used:]
+        careful = CarefulParser(self._limits)
+        careful.feed(data)
+        while (request := careful.next()) is not None:
+            if request:
+                requests.append(request)
+        if careful.is_inside:
+            self._careful = careful
+
+
+def _wire_bytes(request: Request) -> int:
+    """How long the request was on the wire: hiredis takes canonical headers only, so there is one answer."""
+    return 3 + len(str(len(request))) + sum(5 + len(str(len(word))) + len(word) for word in request)
+
+
+class CarefulParser:
+    """Redis's `processInlineBuffer` and `processMultibulkBuffer`, with its texts."""
+
+    __slots__ = ("_at", "_buffer", "_bulk", "_bytes", "_limits", "_request", "_searched", "_wanted")
+
+    def __init__(self, limits: ParserLimits) -> None:
+        self._limits = limits
+        self._buffer = bytearray()
+        self._at = 0  # where the unread part begins
+        self._searched = 0  # no line end is between `_at` and here
+        self._wanted = 0  # arguments still to come
+        self._bulk = -1  # length of the argument whose header has been read
+        self._request: Request = []
+        self._bytes = 0  # of the request's arguments so far
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a request has begun that is not complete."""
+        return self._wanted > 0 or self._at < len(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def rest(self) -> bytes:
+        return bytes(self._buffer[self._at :])
+
+    def next(self) -> Request | None:
+        """The next request, an empty list for one to be ignored, None when bytes are missing."""
+        if self._wanted == 0:
+            if self._at == len(self._buffer):
+                return None
+            if self._buffer[self._at] != ord("*"):
+                return self._inline()
+            line = self._line("too big mbulk count string")
+            if line is None:
+                return None
+            count = _number(line[1:])
+            if count is None or count > self._limits.arguments_max:
+                raise ProtocolError("invalid multibulk length")
+            if count <= 0:
+                return []
+            self._wanted = count
+            self._request = []
+            self._bytes = 0
+        while self._wanted:
+            if not self._argument():
+                del self._buffer[: self._at]
+                self._searched -= self._at
+                self._at = 0
+                return None
+        return self._request
+
+    def _argument(self) -> bool:
+        if self._bulk < 0:
+            line = self._line("too big bulk count string")
+            if line is None:
+                return False
+            if line[:1] != b"$":
+                raise ProtocolError(f"expected '$', got '{line[:1].decode('utf-8', 'surrogateescape')}'")
+            length = _number(line[1:])
+            limits = self._limits
+            if length is None or not 0 <= length <= limits.bulk_bytes_max:
+                raise ProtocolError("invalid bulk length")
+            self._bytes += length
+            if self._bytes > limits.request_bytes_max:
+                raise ProtocolError("invalid bulk length")
+            self._bulk = length
+        end = self._at + self._bulk
+        if len(self._buffer) < end + 2:
+            return False
+        self._request.append(bytes(self._buffer[self._at : end]))
+        self._at = self._searched = end + 2
+        self._bulk = -1
+        self._wanted -= 1
+        return True
+
+    def _line(self, too_big: str) -> bytes | None:
+        """The header that begins here, without its end; None until both bytes of that end are there."""
+        end = self._buffer.find(b"\r", self._searched)
+        if (end if end >= 0 else len(self._buffer)) - self._at > HEADER_BYTES_MAX:
+            raise ProtocolError(too_big)
+        if end < 0 or end + 2 > len(self._buffer):
+            self._searched = end if end >= 0 else len(self._buffer)
+            return None
+        line = bytes(self._buffer[self._at : end])
+        self._at = self._searched = end + 2
+        return line
+
+    def _inline(self) -> Request | None:
+        end = self._buffer.find(b"\n", self._searched)
+        if (end if end >= 0 else len(self._buffer)) - self._at > HEADER_BYTES_MAX:
+            raise ProtocolError("too big inline request")
+        if end < 0:
+            self._searched = len(self._buffer)
+            return None
+        line = bytes(self._buffer[self._at : end])
+        self._at = self._searched = end + 1
+        return split_words(line.removesuffix(b"\r"))
+
+
+def _number(text: bytes) -> int | None:
+    """As Redis's string2ll: canonical decimal, no plus, no leading zero."""
+    return int(text) if _NUMBER(text) else None

@@ -1,0 +1,206 @@
+"""Composition root: opens the store, listens, serves, drains, closes. All tasks live in one tree of nurseries.
+
+    serve            shielded from the caller's cancellation, which only starts the drain
+      services       the committer's thread; it ends last, when nothing can append any more
+        traffic      connections, loading, checkpoints; ends when it is drained, or at the deadline
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import select
+import socket
+from pathlib import Path
+
+import trio
+
+from klani_resp.app import App, StorageFailed
+from klani_resp.committer import Committer, Doorbell
+from klani_resp.config import Config
+from klani_resp.listeners import describe_address, open_listeners
+from klani_resp.reactor import Reactor
+from klani_resp.session import Transport
+from klani_resp.tasks import serve_stream
+from storage.engine import EngineOptions
+from storage.errors import StoreError
+from storage.fs import Fs
+from storage.recovery import Opening
+
+log = logging.getLogger("klani_resp")
+CHECKPOINT_POLL_SECONDS = 0.1
+HAS_EPOLL = hasattr(select, "epoll")
+
+
+async def serve(
+    config: Config,
+    *,
+    fs: Fs | None = None,
+    use_epoll: bool = HAS_EPOLL,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serves until it is cancelled, then drains and closes the store.
+
+    Reports the bound addresses when commands are answered. Raises StartError and ListenError when it cannot start,
+    StorageFailed when the store can no longer be written.
+    """
+    server = Server(config, fs, use_epoll)
+    stop = trio.Event()
+    async with trio.open_nursery() as watch:
+        watch.start_soon(_set_when_cancelled, stop)
+        with trio.CancelScope(shield=True):
+            await server.run(stop, task_status)
+        watch.cancel_scope.cancel()
+
+
+async def _set_when_cancelled(event: trio.Event) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        event.set()
+
+
+class Server:
+    def __init__(self, config: Config, fs: Fs | None, use_epoll: bool) -> None:
+        self._config = config
+        self._opening = Opening(Path(config.dir), engine_options(config), fs)
+        self._app = App(config)
+        self._doorbell = Doorbell()
+        self._reactor = Reactor(self._app, self._doorbell) if use_epoll else None
+        self._committer: Committer | None = None
+        self._listeners: list[socket.socket] = []
+
+    async def run(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
+        self._opening.lock()
+        try:
+            await self._serve(stop, task_status)
+        finally:
+            if self._config.unixsocket and self._listeners:
+                Path(self._config.unixsocket).unlink(missing_ok=True)
+            self._doorbell.close()
+        if not self._app.is_loading:
+            self._app.engine.close()
+
+    async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
+        self._listeners = open_listeners(self._config)
+        addresses = [describe_address(sock, sock.getsockname()) for sock in self._listeners]
+        log.info("listening on %s", ", ".join(addresses))
+        async with trio.open_nursery() as services:
+            try:
+                async with trio.open_nursery() as traffic:
+                    traffic.start_soon(self._connections)
+                    loaded = trio.Event()
+                    traffic.start_soon(self._load, services, loaded)
+                    traffic.start_soon(self._report, loaded, addresses, task_status)
+                    await stop.wait()
+                    await self._drain()
+                    traffic.cancel_scope.cancel()
+            finally:
+                if self._committer is not None:
+                    self._committer.stop()
+
+    async def _drain(self) -> None:
+        """What was received is answered, as far as the deadline allows."""
+        log.info("stopping")
+        with trio.move_on_after(self._config.drain_seconds_max) as deadline:
+            if self._reactor is not None:
+                self._reactor.stop()
+                await self._reactor.drained.wait()
+            else:
+                await self._app.released(self._app.engine.appended)
+        if deadline.cancelled_caught:
+            log.warning("not drained in %g s: connections are closed", self._config.drain_seconds_max)
+
+    # --- loading --------------------------------------------------------------------------------------
+
+    async def _load(self, services: trio.Nursery, loaded: trio.Event) -> None:
+        app, opening = self._app, self._opening
+        for progress in opening:
+            app.loading_progress = progress
+            await trio.lowlevel.checkpoint()
+        for warning in opening.warnings:
+            log.warning("%s", warning)
+        engine = opening.engine
+        everysec = self._config.appendfsync == "everysec"
+        self._committer = Committer(engine.wal, everysec=everysec, ring=self._doorbell.ring)
+        self._committer.released = engine.released
+        services.start_soon(self._commit, self._committer)
+        gc.collect()
+        gc.freeze()  # what was loaded lives as long as the process: no collection walks it again
+        app.opened(engine, self._committer)
+        loaded.set()
+        await self._checkpoints()
+
+    async def _report(
+        self, loaded: trio.Event, addresses: list[str], task_status: trio.TaskStatus[list[str]]
+    ) -> None:
+        await loaded.wait()
+        log.info("ready to accept connections on %s", ", ".join(addresses))
+        task_status.started(addresses)
+
+    async def _commit(self, committer: Committer) -> None:
+        """The thread is never abandoned: whoever cancels this waits until `stop` has let it finish."""
+        await trio.to_thread.run_sync(committer.run, limiter=trio.CapacityLimiter(1))
+        if committer.failure is not None:
+            self._app.fail(committer.failure)
+            raise StorageFailed(str(committer.failure)) from committer.failure
+
+    async def _checkpoints(self) -> None:
+        app, engine = self._app, self._app.engine
+        while True:
+            await trio.sleep(CHECKPOINT_POLL_SECONDS)
+            if not engine.checkpoint_due:
+                continue
+            async with app.row_files:
+                plan = engine.begin_checkpoint()
+                app.wake_committer()
+                with trio.CancelScope(shield=True):
+                    await app.released(plan.position)
+                    try:
+                        await trio.to_thread.run_sync(plan.write)
+                    except (OSError, StoreError) as error:
+                        app.fail(error)
+                        raise StorageFailed(f"checkpoint: {error}") from error
+                engine.end_checkpoint(plan)
+
+    # --- connections ----------------------------------------------------------------------------------
+
+    async def _connections(self) -> None:
+        if self._reactor is not None:
+            for sock in self._listeners:
+                self._reactor.listen(sock)
+            await self._reactor.run()
+            return
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._listeners]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._answer_doorbell)
+            await trio.serve_listeners(self._serve_socket, listeners)
+
+    async def _answer_doorbell(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._doorbell.fd)
+            self._doorbell.silence()
+            self._app.take_released()
+
+    async def _serve_socket(self, stream: trio.SocketStream) -> None:
+        sock = stream.socket
+        try:
+            address = Transport(
+                describe_address(sock, sock.getpeername()), describe_address(sock, sock.getsockname())
+            )
+            await serve_stream(stream, self._app, address)
+        except StorageFailed:
+            raise
+        except Exception:
+            log.exception("bug in a connection's task: the connection is closed")
+
+
+def engine_options(config: Config) -> EngineOptions:
+    return EngineOptions(
+        default_table=config.default_table.encode(),
+        appendfsync=config.appendfsync,
+        lease_ms=config.lease_ms,
+        checkpoint_bytes=config.checkpoint_bytes,
+    )
+
+

@@ -1,0 +1,291 @@
+"""One client, without I/O: bytes in, reply bytes out, and the log position that these must wait for.
+
+Invariants:
+1. Replies come out in the order of their requests; while a job is under way nothing behind it is executed.
+2. `hold` after a call is at or above every log position that the bytes of this call show.
+3. After `closing` is set nothing is executed any more.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from commands.spec import CommandError, Context, Job, RawReply
+from klani_resp.compiler import Run, refused
+from klani_resp.config import Config
+from klani_resp.dispatcher import NOT_IN_MULTI, Dispatcher
+from klani_resp.protocol.errors import error_reply
+from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
+from storage.errors import StoreError
+
+log = logging.getLogger("klani_resp")
+INTERNAL_ERROR = error_reply("ERR internal error")
+
+
+class Suspended(Exception):
+    """Raised through a turn: its command has become a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """What CLIENT LIST says about where a client comes from."""
+
+    address: str
+    local_address: str
+    fd: int = -1
+
+
+class Session:
+    __slots__ = (
+        "_config",
+        "_context",
+        "_dispatcher",
+        "_executing",
+        "_job_run",
+        "_parser",
+        "_pending",
+        "_queue",
+        "_queue_bytes",
+        "_spoiled",
+        "_table",
+        "closing",
+        "commands_done",
+        "created_at",
+        "hold",
+        "id",
+        "job",
+        "library_name",
+        "library_version",
+        "more",
+        "name",
+        "protocol",
+        "transport",
+        "used_at",
+    )
+
+    def __init__(self, number: int, dispatcher: Dispatcher, config: Config, limits: ParserLimits) -> None:
+        self.id = number
+        self.name = b""
+        self.library_name = b""
+        self.library_version = b""
+        self.protocol = 2
+        self.transport = Transport("", "")
+        self.created_at = self.used_at = time.monotonic()
+        self.hold = 0
+        self.more = False
+        self.closing = False
+        self.job: Job | None = None
+        self.commands_done = 0
+        self._config = config
+        self._dispatcher = dispatcher
+        self._table = dispatcher.tables[2]
+        self._parser = RequestParser(limits)
+        self._pending: list[Request] = []
+        self._queue: list[Request] | None = None
+        self._queue_bytes = 0
+        self._spoiled = False
+        self._executing = False
+        self._job_run: Run | None = None
+        self._context: Context
+
+    def attach(self, context: Context) -> None:
+        """What its commands work on: set once, and again when the store has been loaded."""
+        self._context = context
+
+    # --- bytes ----------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> bytes:
+        """Executes what `data` completes. With `more` set, call it again with b"" when the others had their turn."""
+        if self.closing:
+            return b""
+        requests = self._parser.feed(data) if data else []
+        if self._pending or len(requests) > self._config.turn_commands_max:
+            requests = self._next_turn(requests)
+        context = self._context
+        context.engine.seen = 0
+        replies: list[bytes] = []
+        large = self._config.turn_reply_bytes_max
+        requests_left = iter(requests)
+        try:
+            for argv in requests_left:
+                reply = self._table[argv[0]](context, argv)
+                replies.append(reply)
+                if self.closing or len(reply) > large:
+                    break
+        except Suspended:
+            pass
+        except Exception:
+            log.exception("bug in %r of client %d: its connection is closed", argv[0][:64], self.id)
+            context.engine.note(context.engine.appended)
+            replies.append(INTERNAL_ERROR)
+            self.closing = True
+        self.commands_done += len(requests)
+        if (left := list(requests_left)) and not self.closing:
+            self._pending = left + self._pending
+            self.commands_done -= len(left)
+        self.more = bool(self._pending) and self.job is None and not self.closing
+        if self._parser.error is not None:
+            self._end_of_protocol(replies)
+        self.hold = context.engine.seen
+        return replies[0] if len(replies) == 1 else b"".join(replies)
+
+    def _next_turn(self, requests: list[Request]) -> list[Request]:
+        """Puts new requests behind those that wait, and takes what one turn may do; nothing during a job."""
+        waiting = self._pending + requests
+        count = 0 if self.job is not None else self._config.turn_commands_max
+        self._pending = waiting[count:]
+        return waiting[:count]
+
+    def _end_of_protocol(self, replies: list[bytes]) -> None:
+        """The violation is answered behind all that came before it, then the connection ends."""
+        if self._pending or self.job is not None or self.closing:
+            return
+        assert self._parser.error is not None
+        replies.append(self._parser.error.reply())
+        self.closing = True
+
+    # --- jobs -----------------------------------------------------------------------------------------
+
+    def suspend(self, job: Job, run: Run) -> bytes:
+        """A command's long work: the transport runs `job`, then calls `finish_job`."""
+        if self._executing:
+            return NOT_IN_MULTI
+        self.job = job
+        self._job_run = run
+        raise Suspended
+
+    def finish_job(self, outcome: object) -> bytes:
+        """Answers the suspended command with what its work gave, or raised; `hold` and `more` are set as by `receive`."""
+        job, run = self.job, self._job_run
+        assert job is not None and run is not None, "no job is under way"
+        self.job = self._job_run = None
+        context = self._context
+        engine = context.engine
+        engine.seen = 0
+        engine.note(engine.appended)
+        try:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            reply = self._dispatcher.encoders[run](job.finish(outcome), context)
+        except (CommandError, StoreError) as error:
+            reply = refused(engine, error)
+        except Exception:
+            log.exception("bug in a job of client %d: its connection is closed", self.id)
+            reply = INTERNAL_ERROR
+            self.closing = True
+        replies = [reply]
+        self.more = bool(self._pending) and not self.closing
+        if self._parser.error is not None:
+            self._end_of_protocol(replies)
+        self.hold = engine.seen
+        return b"".join(replies)
+
+    # --- what commands do to their connection (commands.spec.Client) ----------------------------------
+
+    def set_protocol(self, version: int) -> None:
+        self.protocol = version
+        self._choose_table()
+
+    def close_after_reply(self) -> None:
+        self.closing = True
+
+    def reset(self) -> None:
+        self.name = b""
+        self._queue = None
+        self.set_protocol(2)
+
+    def begin_transaction(self) -> None:
+        if self._queue is not None:
+            raise CommandError("ERR MULTI calls can not be nested")
+        self._queue = []
+        self._queue_bytes = 0
+        self._spoiled = False
+        self._choose_table()
+
+    def discard_transaction(self) -> None:
+        self._take_queue("DISCARD")
+
+    def execute_transaction(self) -> RawReply:
+        """All queued commands as one frame of the log; a refusal of one does not stop the others."""
+        queue = self._take_queue("EXEC")
+        if self._spoiled:
+            raise CommandError("EXECABORT Transaction discarded because of previous errors.")
+        context = self._context
+        replies = [b"*%d\r\n" % len(queue)]
+        self._executing = True
+        context.engine.begin()
+        try:
+            replies += [self._execute_queued(context, argv) for argv in queue]
+        finally:
+            context.engine.commit()
+            self._executing = False
+        context.engine.note(context.engine.appended)
+        return RawReply(b"".join(replies))
+
+    def _execute_queued(self, context: Context, argv: Request) -> bytes:
+        try:
+            return self._table[argv[0]](context, argv)
+        except Exception:
+            log.exception("bug in %r of client %d: its connection is closed", argv[0][:64], self.id)
+            self.closing = True
+            return INTERNAL_ERROR
+
+    # --- MULTI's queue --------------------------------------------------------------------------------
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._queue is not None
+
+    def enqueue(self, argv: Request) -> str | None:
+        """Queues a command; answers why not when there is no room, and then EXEC will refuse."""
+        assert self._queue is not None
+        self._queue_bytes += sum(map(len, argv))
+        limits = self._config
+        if len(self._queue) >= limits.transaction_commands_max or self._queue_bytes > limits.transaction_bytes_max:
+            self._spoiled = True
+            self._queue.clear()
+            return "ERR transaction is too long"
+        if not self._spoiled:
+            self._queue.append(argv)
+        return None
+
+    def spoil_transaction(self) -> None:
+        self._spoiled = True
+
+    def _take_queue(self, asked_by: str) -> list[Request]:
+        queue, self._queue = self._queue, None
+        if queue is None:
+            raise CommandError(f"ERR {asked_by} without MULTI")
+        self._choose_table()
+        return queue
+
+    def _choose_table(self) -> None:
+        tables = self._dispatcher.tables if self._queue is None else self._dispatcher.queueing
+        self._table = tables[self.protocol]
+
+    # --- CLIENT LIST ----------------------------------------------------------------------------------
+
+    def describe(self) -> str:
+        now = time.monotonic()
+        facts: dict[str, Any] = {
+            "id": self.id,
+            "addr": self.transport.address,
+            "laddr": self.transport.local_address,
+            "fd": self.transport.fd,
+            "name": self.name.decode("utf-8", "surrogateescape"),
+            "age": int(now - self.created_at),
+            "idle": int(now - self.used_at),
+            "flags": "x" if self._queue is not None else "N",
+            "db": 0,
+            "multi": -1 if self._queue is None else len(self._queue),
+            "events": "r",
+            "user": "default",
+            "resp": self.protocol,
+            "lib-name": self.library_name.decode("utf-8", "surrogateescape"),
+            "lib-ver": self.library_version.decode("utf-8", "surrogateescape"),
+            "tot-cmds": self.commands_done,
+        }
+        return " ".join(f"{name}={value}" for name, value in facts.items())

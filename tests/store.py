@@ -1,0 +1,186 @@
+"""What the storage tests share: a small schema, an opened store on a fake disk, a model of its contents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+from pyroaring import BitMap
+
+from storage.check import check
+from storage.engine import Engine, EngineOptions
+from storage.recovery import Opening
+from storage.schema import Schema, Value
+from storage.table import Table
+from tests.fake_disk import FakeDisk
+
+DIRECTORY = Path("store")
+OPTIONS = EngineOptions(segment_bytes=4096)
+FIELDS: list[list[object]] = [["state", "U8", 1], ["row", "U16", 1], ["note", "BYTES 12", 0]]
+
+Contents = dict[bytes, dict[int, dict[bytes, Value]]]
+
+
+class FakeClock:
+    """Nanoseconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+    def pass_ms(self, milliseconds: int) -> None:
+        self.now += milliseconds * 1_000_000
+
+
+def schema() -> Schema:
+    return Schema.from_description(FIELDS)
+
+
+def open_store(
+    disk: FakeDisk, options: EngineOptions = OPTIONS, clock: Callable[[], int] | None = None
+) -> tuple[Engine, list[str]]:
+    """The engine and the warnings of its start."""
+    opening = Opening(DIRECTORY, options, disk, clock or FakeClock())
+    for _ in opening:
+        pass
+    return opening.engine, opening.warnings
+
+
+def checkpoint(engine: Engine) -> None:
+    engine.wal.commit()
+    cut = engine.begin_checkpoint()
+    cut.write()
+    engine.end_checkpoint(cut)
+
+
+def row(state: int, number: int = 0, note: bytes = b"") -> dict[bytes, Value]:
+    return {b"state": state, b"row": number, b"note": note}
+
+
+def contents(engine: Engine) -> Contents:
+    return {name: {row: _shown(table, row) for row in table.rows.present} for name, table in engine.tables.items()}
+
+
+def _shown(table: Table, row: int) -> dict[bytes, Value]:
+    values = table.read_trimmed(row)
+    assert values is not None, f"row {row} is in the set of rows, but not there"
+    return {name: table.schema.value(values, name) for name in table.schema.field_by_name}
+
+
+def recount(table: Table) -> dict[int, dict[Value, BitMap]]:
+    """The posting lists as a walk over the rows makes them."""
+    lists: dict[int, dict[Value, BitMap]] = {column: {} for column in table.index.columns.values()}
+    for directory in table.rows.directories:
+        for within in _taken(table, directory):
+            values = table.read_trimmed(within)
+            assert values is not None
+            for column, by_value in lists.items():
+                by_value.setdefault(values[column], BitMap()).add(within)
+    return lists
+
+
+def _taken(table: Table, directory: int) -> list[int]:
+    """The rows there, found by their tokens alone."""
+    memory, base = table.rows.directories[directory], directory << 16
+    taken = []
+    for block in range(table.schema.blocks_per_directory):
+        if any(memory[block * 4096 : (block + 1) * 4096]):
+            first = block * table.schema.rows_per_block
+            last = min(first + table.schema.rows_per_block, 1 << 16)
+            taken += [base + row for row in range(first, last) if table.rows.read(base + row) is not None]
+    return taken
+
+
+def assert_sound(engine: Engine, disk: FakeDisk) -> None:
+    """Index equals rows, the set of rows equals the rows, and `check` finds nothing."""
+    for table in engine.tables.values():
+        lists = {
+            column: {value: posting.rows for value, posting in by_value.items() if posting.rows}
+            for column, by_value in table.index.lists.items()
+        }
+        assert lists == recount(table)
+        there = [row for directory in table.rows.directories for row in _taken(table, directory)]
+        assert sorted(there) == list(table.rows.present)
+    assert list(check(disk, DIRECTORY)) == []
+
+
+@dataclass(slots=True)
+class Model:
+    """`states[i]` is what the store holds after i frames; those up to `acknowledged` must stay."""
+
+    states: list[Contents] = field(default_factory=lambda: [{}])
+    acknowledged: int = 0
+    token: int = 0
+
+    def did(self, engine: Engine) -> None:
+        self.states.append(contents(engine))
+
+    def committed(self, engine: Engine) -> None:
+        self.acknowledged = len(self.states) - 1
+        self.token = engine.token
+
+    def judge(self, engine: Engine) -> None:
+        """Whole frames in their order, none of the acknowledged missing, tokens above all those shown."""
+        assert contents(engine) in self.states[self.acknowledged :]
+        assert engine.draw_token() > self.token
+
+
+def script(disk: FakeDisk, model: Model) -> None:
+    """Every kind of change, with commits, a checkpoint and a clean end between them."""
+    engine, _ = open_store(disk)
+    engine.create(b"seats", schema(), False)
+    _commit(engine, model)
+    for number in range(6):
+        engine.insert(engine.table(b"seats"), number, row(number % 2, 7, b"n%d" % number))
+        model.did(engine)
+        if number % 2:
+            _commit(engine, model, did=False)
+    seats = engine.table(b"seats")
+    _replace(engine, seats, 1, row(9, 8, b"sold"))
+    _commit(engine, model)
+    engine.begin()
+    _replace(engine, seats, 2, row(5))
+    engine.insert(seats, 70_000, row(6, 1, b"far\0"))
+    engine.commit()
+    _commit(engine, model)
+    checkpoint(engine)
+    _replace(engine, seats, 2, {b"state": 4})
+    _commit(engine, model)
+    engine.drop(b"seats")
+    model.did(engine)
+    engine.create(b"other", schema(), False)
+    _commit(engine, model)
+    engine.insert(engine.table(b"other"), 3, row(1))
+    _commit(engine, model)
+    engine.close()
+
+
+def _replace(engine: Engine, table: Table, number: int, changes: dict[bytes, Value]) -> None:
+    token = engine.try_lock(((table, number),), None, None)
+    assert token is not None
+    engine.replace(table, number, token, changes, True)
+
+
+def _commit(engine: Engine, model: Model, did: bool = True) -> None:
+    if did:
+        model.did(engine)
+    engine.wal.commit()
+    model.committed(engine)
+
+
+def batch_offsets(data: bytes) -> list[int]:
+    """Where the batches of a segment begin, and where the last one ends."""
+    from storage import format as fmt
+
+    offsets = [fmt.SEGMENT_BYTES]
+    while len(data) >= offsets[-1] + fmt.BATCH.size:
+        magic, length, *_ = fmt.BATCH.unpack_from(data, offsets[-1])
+        if magic != fmt.BATCH_MAGIC:
+            break
+        offsets.append(offsets[-1] + fmt.padded(length))
+    assert all(a % 512 == 0 and a < b for a, b in pairwise(offsets))
+    return offsets

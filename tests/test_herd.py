@@ -1,0 +1,206 @@
+"""The herd as a whole, small, over real servers; and the sums that its verdict rests on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import herd
+from bench.herd_flows import Options
+from bench.herd_report import raw_log
+from bench.herd_stats import Books, Stored, Tally, peak_qps, per_second, percentile, summary
+from bench.herd_workers import HerdRecord, rank_of_users
+
+ROOT = Path(__file__).resolve().parent.parent
+USERS, SEATS = 2000, 200
+SMALL = ["--users", str(USERS), "--seats", str(SEATS), "--ranks", "4", "--workers", "16", "--processes", "2"]
+FINAL_KEYS = [
+    *("users", "seats", "sold", "verified_sold", "read_queries", "updates", "peak_qps", "read_p90_us"),
+    *("update_p90_us", "lock_conflicts", "already_sold", "no_ticket", "failed_workers", "wall_secs"),
+]
+
+
+def run_herd(output: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """Runs `python bench/herd.py` small; the values of its last line, and all that it printed."""
+    command = [
+        sys.executable,
+        str(ROOT / "bench" / "herd.py"),
+        *SMALL,
+        "--seed",
+        "7",
+        "--output",
+        str(output),
+    ]
+    done = subprocess.run(
+        [*command, *options], cwd=output.parent, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-1]
+    word, *pairs = last.split(" ")
+    assert word == "thundering_herd_done"
+    assert [pair.partition("=")[0] for pair in pairs] == FINAL_KEYS
+    return {key: float(value) for key, _, value in (pair.partition("=") for pair in pairs)}, done.stdout
+
+
+def check_sold_out(final: dict[str, Any], output: Path) -> dict[str, Any]:
+    """What holds of every herd with more users than seats; its result.json."""
+    assert final["sold"] == final["verified_sold"] == final["updates"] == SEATS
+    assert final["no_ticket"] == USERS - SEATS
+    assert final["failed_workers"] == 0
+    lines = [json.loads(line) for line in (output / "raw.jsonl").read_text().splitlines()]
+    kinds = {line["kind"] for line in lines}
+    assert kinds >= {"start", "host", "second", "command", "event", "sale", "verification", "totals", "final"}
+    sales = [line for line in lines if line["kind"] == "sale"]
+    assert {sale["seat"] for sale in sales} == set(range(SEATS))
+    assert len({sale["buyer"] for sale in sales}) == SEATS
+    seconds = [line for line in lines if line["kind"] == "second"]
+    assert sum(second["reads"] for second in seconds) == final["read_queries"]
+    assert sum(second["updates"] for second in seconds) == SEATS
+    assert json.loads((output / "host.json").read_text())["server"]["redis_version"]
+    result: dict[str, Any] = json.loads((output / "result.json").read_text())
+    assert result["problems"] == []
+    return result
+
+
+@pytest.mark.parametrize("owner", ["none", "uuid"])
+def test_exact_flow_sells_every_seat_once(tmp_path: Path, owner: str) -> None:
+    final, printed = run_herd(tmp_path / "out", "--owner", owner)
+    commands = check_sold_out(final, tmp_path / "out")["commands"]
+    assert "seed 7" in printed
+    # Each user without a ticket has asked, and each seat was read before it was sold.
+    assert commands["INTERSECT"]["count"] >= USERS
+    assert commands["SEEK"]["count"] == commands["UNLOCK"]["count"] == SEATS + final["already_sold"]
+    assert commands["TRYLOCK"]["count"] == commands["SEEK"]["count"] + final["lock_conflicts"]
+    assert final["read_queries"] == commands["INTERSECT"]["count"] + commands["SEEK"]["count"]
+
+
+def test_pipelined_flow_does_the_same_in_fewer_trips(tmp_path: Path) -> None:
+    final, _ = run_herd(tmp_path / "out", "--flow", "pipelined")
+    result = check_sold_out(final, tmp_path / "out")
+    commands = result["commands"]
+    assert commands["TRYLOCK"]["count"] == commands["SEEK"]["count"]
+    assert commands["UNLOCK"]["count"] == final["already_sold"]
+    assert result["round_trips"] == result["commands_total"] - commands["SEEK"]["count"]
+
+
+def test_seed_shortcut_asks_less_and_says_so(tmp_path: Path) -> None:
+    final, printed = run_herd(tmp_path / "out", "--seed-shortcut")
+    check_sold_out(final, tmp_path / "out")
+    assert "seed shortcut" in printed
+    assert final["read_queries"] < USERS
+
+
+@pytest.mark.parametrize("flow", ["exact", "pipelined"])
+def test_redis_is_sold_out_by_the_same_rules(tmp_path: Path, flow: str) -> None:
+    if shutil.which("redis-server") is None:
+        reason = "redis-server is not installed, the herd's other engine"
+        if os.environ.get("KLANI_NO_SKIP") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    final, _ = run_herd(tmp_path / "out", "--engine", "redis", "--flow", flow)
+    check_sold_out(final, tmp_path / "out")
+
+
+def test_a_percentile_is_one_of_the_samples_by_nearest_rank() -> None:
+    hundred = list(range(1, 101))
+    assert [percentile(hundred, fraction) for fraction in (0.5, 0.9, 0.99, 0.999, 1.0)] == [
+        50,
+        90,
+        99,
+        100,
+        100,
+    ]
+    assert percentile(list(range(1, 1001)), 0.999) == 999
+    assert percentile([7], 0.5) == percentile([7], 0.999) == 7
+    assert percentile([1, 5000], 0.9) == 5000
+    assert percentile([], 0.9) == 0
+
+
+def test_summary_sorts_what_it_is_given() -> None:
+    assert summary(array("I", [30, 10, 20])) == {
+        "count": 3,
+        "p50": 20,
+        "p90": 30,
+        "p99": 30,
+        "p99.9": 30,
+        "max": 30,
+    }
+    assert summary([])["max"] == 0
+
+
+def test_seconds_and_their_peak_count_reads_and_updates_only() -> None:
+    tally = Tally()
+    for command, moments in {
+        "INTERSECT": [0, 999, 1000],
+        "SEEK": [1999],
+        "REPLACE": [1500],
+        "UNLOCK": [1501],
+    }.items():
+        tally.ended_ms[command].extend(moments)
+    seconds = per_second(tally, 2.2)
+    assert [row["reads"] for row in seconds] == [2, 2, 0]
+    assert [row["commands"] for row in seconds] == [2, 4, 0]
+    assert peak_qps(seconds) == 3
+
+
+def test_a_users_rank_depends_on_the_seed_alone() -> None:
+    ranks = rank_of_users(Options(users=500, seed=3, processes=4))
+    assert ranks == rank_of_users(Options(users=500, seed=3, processes=1, workers=7))
+    assert ranks != rank_of_users(Options(users=500, seed=4))
+    assert set(ranks) == set(range(10))
+
+
+def test_the_books_find_a_seat_that_was_sold_twice() -> None:
+    assert Books.of([1, 2, 3], [11, 12, 13]).double_sold == ()
+    assert Books.of([1, 2, 1], [11, 12, 13]).double_sold == (1,)
+
+
+def exit_status(
+    directory: Path, sales: list[tuple[int, int]], stored: dict[int, int], failures: list[str]
+) -> int:
+    """The herd's exit status for two users, two seats, these books (seat, buyer) and this storage."""
+    tally = Tally()
+    for seat, buyer in sales:
+        for column, value in zip(
+            (tally.sold_seat, tally.sold_buyer, tally.sold_worker, tally.sold_ms),
+            (seat, buyer, 0, 5),
+            strict=True,
+        ):
+            column.append(value)
+    record = HerdRecord(tally, failures, 1.0, 0.5)
+    with raw_log(directory) as log:
+        return herd.conclude(Options(users=2, seats=2), record, Stored(len(stored), stored, 2), {}, log)
+
+
+@pytest.mark.parametrize(
+    ("sales", "stored", "failures", "complaint"),
+    [
+        ([(0, 1), (1, 2)], {0: 1, 1: 2}, [], ""),
+        ([(0, 1), (0, 2)], {0: 2, 1: 1}, [], "sold twice: 0"),
+        ([(0, 1), (1, 2)], {0: 1}, [], "sold 2 != verified_sold 1"),
+        ([(0, 1), (1, 2)], {0: 2, 1: 1}, [], "not the one in the books: 0, 1"),
+        ([(0, 1), (1, 2)], {0: 1, 1: 2}, ["Traceback"], "1 workers failed"),
+        ([(0, 1)], {0: 1}, [], "1 users were served, not 2"),
+    ],
+)
+def test_exit_status_is_0_only_when_the_books_are_right(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    sales: list[tuple[int, int]],
+    stored: dict[int, int],
+    failures: list[str],
+    complaint: str,
+) -> None:
+    status = exit_status(tmp_path, sales, stored, failures)
+    printed = capsys.readouterr().out
+    assert status == (1 if complaint else 0)
+    assert complaint in printed
+    assert printed.splitlines()[-1].startswith("thundering_herd_done users=2 seats=2 ")

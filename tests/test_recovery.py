@@ -1,0 +1,154 @@
+"""A crash at every call the store makes: what was acknowledged stays, a frame is whole or not there.
+
+Each failure names the call and the seed; `survive(call, seed)` replays it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from storage.check import check
+from storage.errors import StartError
+from storage.manifest import NAME
+from tests.fake_disk import Crash, FakeDisk
+from tests.store import DIRECTORY, Model, assert_sound, open_store, row, schema, script
+
+
+def calls_of_script() -> int:
+    disk = FakeDisk()
+    script(disk, Model())
+    return disk.calls
+
+
+CALLS = calls_of_script()
+
+
+def crashed_at(call: int) -> tuple[FakeDisk, Model]:
+    disk, model = FakeDisk(), Model()
+    disk.fail(call)
+    with pytest.raises(Crash):
+        script(disk, model)
+    return disk, model
+
+
+def survive(call: int, seed: int | None) -> None:
+    disk, model = crashed_at(call)
+    print(f"replay: survive({call}, {seed}) at {disk.log[-1]!r}")
+    keep = None if seed is None else random.Random(f"{seed}/{call}")
+    judged(disk.crash(keep), model)
+
+
+def judged(disk: FakeDisk, model: Model) -> None:
+    """Opens, judges, writes on, stops with the power gone, and opens again."""
+    if DIRECTORY / NAME in disk.named:
+        assert list(check(disk, DIRECTORY)) == [], "sound before the start too"
+    engine, _ = open_store(disk)
+    assert_sound(engine, disk)
+    model.judge(engine)
+    engine.create(b"later", schema(), False)
+    engine.insert(engine.table(b"later"), 1, row(1))
+    engine.wal.commit()
+    after = Model()
+    after.did(engine)
+    after.committed(engine)
+    again = disk.crash()
+    engine, warnings = open_store(again)
+    assert warnings == []
+    after.judge(engine)
+    assert_sound(engine, again)
+    engine.close()
+    assert_sound(engine, again)
+
+
+def test_script_has_many_calls() -> None:
+    assert CALLS >= 140
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_crash_at_every_call_with_all_unsynced_dropped(tenth: int) -> None:
+    for call in range(1 + tenth, CALLS + 1, 10):
+        survive(call, None)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_crash_with_sectors_kept_lost_and_torn(seed: int) -> None:
+    for call in range(1 + seed % 4, CALLS + 1, 4):
+        survive(call, seed)
+
+
+def test_only_the_process_dies_at_every_call() -> None:
+    for call in range(1, CALLS + 1, 3):
+        disk, model = crashed_at(call)
+        print(f"killed at call {call}, {disk.log[-1]!r}")
+        judged(disk.killed(), model)
+
+
+def crash_points_of_a_start(call: int) -> Iterator[tuple[FakeDisk, Model, str]]:
+    """The disk after a crash of the script, then of each call of the start behind it."""
+    disk, model = crashed_at(call)
+    before = disk.crash(random.Random(call))
+    opened = before.crash()
+    open_store(opened)
+    for at in range(1, opened.calls + 1):
+        start = before.crash()
+        start.fail(at)
+        with pytest.raises(Crash):
+            open_store(start)
+        yield start, model, f"crash {call} of the script, {at} of the start: {start.log[-1]!r}"
+
+
+@pytest.mark.parametrize("eighth", range(8))
+def test_a_start_may_crash_at_every_call(eighth: int) -> None:
+    step = max(1, CALLS // 16)
+    for call in range(CALLS - eighth * 2 * step, CALLS - eighth * 2 * step - 2 * step, -step):
+        for disk, model, where in crash_points_of_a_start(max(1, call)):
+            print(f"replay: {where}")
+            engine, _ = open_store(disk.crash())
+            model.judge(engine)
+
+
+def test_acknowledged_but_not_named_as_durable_survives_two_crashes() -> None:
+    """The last batch is on disk, but only a later one would say so: a start carries it over."""
+    disk = FakeDisk()
+    engine, _ = open_store(disk)
+    engine.create(b"seats", schema(), False)
+    engine.wal.commit()
+    opened = disk.crash()
+    open_store(opened)
+    for at in range(1, opened.calls + 1):
+        start = disk.crash()
+        start.fail(at)
+        with pytest.raises(Crash):
+            open_store(start)
+        print(f"crash at call {at} of the start: {start.log[-1]!r}")
+        engine, _ = open_store(start.crash())
+        assert list(engine.tables) == [b"seats"]
+
+
+def test_nothing_is_left_behind_by_crashes() -> None:
+    """Files of a checkpoint or a start that did not come to its end are removed by the next one's."""
+    for call in range(1, CALLS + 1, 5):
+        disk, _ = crashed_at(call)
+        print(f"crash at call {call}: {disk.log[-1]!r}")
+        after = disk.crash(random.Random(call))
+        engine, _ = open_store(after)
+        engine.create(b"later", schema(), False)
+        engine.close()
+        names = {path.name for path in after.named}
+        known = {"LOCK", "CHECKPOINT", "doublewrite", engine.manifest.index_file}
+        known |= {f"{table.number}.rows" for table in engine.tables.values()}
+        known |= {path.name for _, path in engine.wal.segments}
+        assert names <= known
+        assert len(engine.wal.segments) == 1
+
+
+def test_refused_start_lets_go_of_the_directory() -> None:
+    disk = FakeDisk()
+    open_store(disk)[0].close()
+    disk.damage(DIRECTORY / NAME, 30)
+    for _ in range(2):
+        with pytest.raises(StartError, match="checksum"):
+            open_store(disk)
