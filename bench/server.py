@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import random
 import statistics
 import sys
@@ -173,6 +174,7 @@ def main() -> int:
         parser.error("--rows must be at least 10,000: every connection locks 16 rows, every rank answers 64")
     if options.rows > REDIS_ROWS_MAX:
         print(f"note: redis-server holds {REDIS_ROWS_MAX} rows, not {options.rows}, for want of memory")
+    print(f"load average at the start: {os.getloadavg()[0]:.2f}", flush=True)
     with tempfile.TemporaryDirectory(prefix="klani-bench-", dir=options.directory) as directory:
         beds: list[Bed] = []
         try:

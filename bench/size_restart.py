@@ -30,7 +30,6 @@ class Restarted:
     seek_seconds: float
     claim_seconds: float | None  # None: the server has no KL.CLAIM
     log_bytes: int
-    log_file_bytes: int
     rss_bytes: int
 
 
@@ -40,11 +39,9 @@ def measure(server: launch.Server, rows: int, servers: list[launch.Server]) -> R
     server.stop()
     # No checkpoint may come in between and shorten the log.
     server, clean_seconds = _start(directory, servers, "--checkpoint-bytes", str(4 * LOG_BYTES))
-    stopped_at = time.time()
     row, value, log_bytes = write_log(server.port, rows)
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
-    log_file_bytes = sum(p.stat().st_size for p in _files(directory) if p.stat().st_mtime >= stopped_at)
     for path in sorted(_files(directory)):
         print(f"  left by kill -9: {path.name} {path.stat().st_size:,} bytes", flush=True)
     begun = time.monotonic()
@@ -66,7 +63,7 @@ def measure(server: launch.Server, rows: int, servers: list[launch.Server]) -> R
     rss = server.rss_bytes()
     check_verified(client.call("KL.VERIFY", seats.TABLE, "is_booked", 1), rows)
     client.close()
-    return Restarted(clean_seconds, seek_seconds, claim_seconds, log_bytes, log_file_bytes, rss)
+    return Restarted(clean_seconds, seek_seconds, claim_seconds, log_bytes, rss)
 
 
 def write_log(port: int, rows: int) -> tuple[int, int, int]:

@@ -14,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import multiprocessing.connection
+import os
 import random
 import sys
 import tempfile
@@ -35,7 +36,7 @@ WRITER_HEAD_START_SECONDS = 1.0
 
 
 def write(port: int, connections: int, seconds: float) -> tuple[int, float]:
-    """TRYLOCK, then REPLACE .. UNLOCK, on row i for connection i; answers commits and the seconds they took."""
+    """TRYLOCK, then REPLACE .. UNLOCK, on row i for connection i; answers commits and seconds taken."""
     fleet = Fleet(port, connections)
     locks = [encode("KL.TRYLOCK", f"{seats.TABLE}:{i}") for i in range(connections)]
     started = time.monotonic()
@@ -125,8 +126,8 @@ def run(options: argparse.Namespace, server: launch.Server) -> list[dict[str, ob
         p50, p99 = quantile(taken, 0.5) * 1e3, quantile(taken, 0.99) * 1e3
         verdict = "ok" if p99 <= P99_MAX_MS else "MISSED"
         print(
-            f"  {name}: {len(taken)} answers, p50 {p50:.2f} ms, p99 {p99:.2f} ms, max {max(taken) * 1e3:.2f} ms"
-            f"  (target p99 <= {P99_MAX_MS} ms)  {verdict}",
+            f"  {name}: {len(taken)} answers, p50 {p50:.2f} ms, p99 {p99:.2f} ms,"
+            f" max {max(taken) * 1e3:.2f} ms  (target p99 <= {P99_MAX_MS} ms)  {verdict}",
             flush=True,
         )
         lines.append({"what": f"{name} p99 ms", "value": p99, "target": P99_MAX_MS, "verdict": verdict})
@@ -154,6 +155,7 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=128)
     parser.add_argument("--output", type=Path, help="write the figures to this file, as JSON")
     options = parser.parse_args()
+    print(f"load average at the start: {os.getloadavg()[0]:.2f}", flush=True)
     with tempfile.TemporaryDirectory(prefix="klani-slow-") as directory:
         server = start_slow(Path(directory) / "slow", options.fsync_ms)
         try:

@@ -1,4 +1,4 @@
-"""A klani-resp server whose fsync takes longer: `python bench/slow_server.py <ms> <options of the server>`."""
+"""A klani-resp server whose fsync takes longer: `slow_server.py <ms> <options of the server>`."""
 
 from __future__ import annotations
 

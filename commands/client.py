@@ -1,4 +1,4 @@
-"""CLIENT: names and facts of connections. What is not done answers as Redis does for an unknown subcommand."""
+"""CLIENT: names and facts of connections. What is not done answers as Redis answers an unknown one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COMMAND [COUNT LIST INFO DOCS GETKEYS]: the declarations, in the shapes that redis-cli 7 and clients read."""
+"""COMMAND [COUNT LIST INFO DOCS GETKEYS]: the declarations, in the shapes that clients read."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def arguments(syntax: str) -> list[dict[str, Any]]:
 
 
 def _sequence(words: Iterator[str]) -> list[dict[str, Any]]:
-    """Up to the bracket that closes it. `PX <ms>` is one argument with a token; `...` repeats what stands before."""
+    """Up to the closing bracket. `PX <ms>` is one argument with a token; `...` repeats what stands before."""
     found: list[dict[str, Any]] = []
     token = ""
     for word in words:

@@ -1,4 +1,4 @@
-"""MULTI EXEC DISCARD: commands that take effect as one. WATCH is not there: KL.REPLACE's token does its work."""
+"""MULTI EXEC DISCARD: commands that take effect as one. WATCH is not: KL.REPLACE's token does its work."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ log = logging.getLogger("klani_resp")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The process's exit status: 0 after a clean stop, 1 when it could not start or the disk failed, 2 for usage."""
+    """The exit status: 0 after a clean stop, 1 when it could not start or the disk failed, 2 for usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["check"]:
         from storage import check
@@ -60,7 +60,9 @@ def _ends_with(group: BaseExceptionGroup[BaseException]) -> int:
     """One line for what was to be expected; a bug shows its traceback."""
     failed = _first(group, StorageFailed)
     if failed is not None:
-        return _ends(f"klani-resp: the store cannot be written any more, nothing was answered since: {failed}", 1)
+        return _ends(
+            f"klani-resp: the store cannot be written any more, nothing was answered since: {failed}", 1
+        )
     refused = _first(group, StoreError) or _first(group, ListenError) or _first(group, OSError)
     if refused is not None:
         return _ends(f"klani-resp: cannot start: {refused}", 1)
@@ -68,7 +70,7 @@ def _ends_with(group: BaseExceptionGroup[BaseException]) -> int:
 
 
 def _first(group: BaseExceptionGroup[BaseException], kind: type[BaseException]) -> BaseException | None:
-    found = group.subgroup(kind)
+    found: BaseException | None = group.subgroup(kind)
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found

@@ -1,4 +1,4 @@
-"""What all connections share, whatever road they came on: the store, the dispatcher, who is connected, what waits."""
+"""What all connections share: the store, the dispatcher, who is connected, what waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 import trio
 
 from commands.registry import load
-from commands.spec import CommandError, Context, Job
+from commands.spec import Context, Job
 from klani_resp.committer import Committer, InlineCommitter
 from klani_resp.config import Config
 from klani_resp.dispatcher import Dispatcher
@@ -120,6 +120,7 @@ class App:
         self.check()
 
     def check(self) -> None:
+        """Raises StorageFailed when the store can no longer be written."""
         if self.failure is not None:
             raise StorageFailed(str(self.failure)) from self.failure
 
@@ -127,29 +128,42 @@ class App:
         """Does the session's long work beside the loop; the reply is the suspended command's."""
         job = session.job
         assert job is not None
-        outcome: object
+        if not job.exclusive:
+            return session.finish_job(await self._outcome(job))
+        async with self.row_files:
+            with trio.CancelScope(shield=True):  # what `start` began must come to its end
+                reply = session.finish_job(await self._outcome(job))
+            return reply  # noqa: RET504 - mypy: a scope may swallow
+
+    async def _outcome(self, job: Job) -> object:
+        """What the job's `run` gave or raised. An exclusive one must not fail half-way: that is the end."""
         try:
-            if job.exclusive:
-                async with self.row_files:
-                    outcome = await self._run_exclusive(job)
-                    return session.finish_job(outcome)
             if job.start is not None:
                 job.start()
-            await self.released(job.position)
-            outcome = await trio.to_thread.run_sync(job.run, abandon_on_cancel=True)
-        except (CommandError, StoreError) as error:
-            outcome = error
-        return session.finish_job(outcome)
-
-    async def _run_exclusive(self, job: Job) -> object:
-        """A job that writes the row files. Once started it runs to its end: a cut must not stay open."""
-        if job.start is not None:
-            job.start()
+        except Exception as error:
+            return error
         self.wake_committer()
-        with trio.CancelScope(shield=True):
-            await self.released(job.position)
-            try:
-                return await trio.to_thread.run_sync(job.run)
-            except Exception as error:
+        await self.released(job.position)
+        try:
+            return await trio.to_thread.run_sync(job.run, abandon_on_cancel=not job.exclusive)
+        except Exception as error:
+            if job.exclusive:
                 self.fail(error)
-                raise StorageFailed(str(error)) from error
+                self.check()
+            return error
+
+    async def checkpoint(self) -> None:
+        """One checkpoint, from its cut to its end. Raises StorageFailed."""
+        async with self.row_files:
+            if not self.engine.checkpoint_due:
+                return
+            with trio.CancelScope(shield=True):
+                plan = self.engine.begin_checkpoint()
+                self.wake_committer()
+                await self.released(plan.position)
+                try:
+                    await trio.to_thread.run_sync(plan.write)
+                except (OSError, StoreError) as error:
+                    self.fail(error)
+                    self.check()
+                self.engine.end_checkpoint(plan)

@@ -1,4 +1,4 @@
-"""Group commit beside the loop: one thread writes and syncs what was appended, and tells the loop how far it came.
+"""Group commit beside the loop: one thread writes and syncs what was appended, and tells how far it came.
 
 Invariants:
 1. One thread, one commit under way. It is never abandoned: `stop` lets it finish all that is pending.
@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 SYNC_SECONDS = 1.0  # everysec
@@ -27,7 +28,7 @@ class Log(Protocol):
 
 
 class Doorbell:
-    """A descriptor that becomes readable when another thread rings: an eventfd, or a pipe where there is none."""
+    """A descriptor that is readable once another thread rings: an eventfd, or a pipe where there is none."""
 
     def __init__(self) -> None:
         self._is_eventfd = hasattr(os, "eventfd")
@@ -39,16 +40,12 @@ class Doorbell:
             os.set_blocking(self._write_fd, False)
 
     def ring(self) -> None:
-        try:
+        with suppress(BlockingIOError):  # a full pipe is readable already
             os.write(self._write_fd, (1).to_bytes(8, "little"))
-        except BlockingIOError:
-            pass  # a full pipe is readable already
 
     def silence(self) -> None:
-        try:
+        with suppress(BlockingIOError):
             os.read(self.fd, 4096)
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         os.close(self.fd)

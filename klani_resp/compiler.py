@@ -10,7 +10,8 @@ For `KL.SEEK <key> [<field> ...]` and RESP3 the source is
         try:
             raw = argv[1]
             table = engine.tables.get(engine.default_table)
-            v0 = (table, int(raw)) if table is not None and len(raw) < 10 and raw.isdigit() else key(engine, raw)
+            v = (table, int(raw)) if table and len(raw) < 10 and raw.isdigit() else key(engine, raw)
+            v0 = v
             v1 = argv[2:]
             value = handler(context, v0, v1)
             return NULL if value is None else value[0].template3 % value[1]
@@ -36,7 +37,7 @@ _CONVERSIONS = {
     Arg.KEY: (
         "raw = argv[{i}]",
         "table = engine.tables.get(engine.default_table)",
-        "v = (table, int(raw)) if table is not None and len(raw) < 10 and raw.isdigit() else key(engine, raw)",
+        "v = (table, int(raw)) if table and len(raw) < 10 and raw.isdigit() else key(engine, raw)",
     ),
     Arg.TABLE: ("v = engine.tables.get(argv[{i}])", "if v is None: v = table_of(engine, argv[{i}])"),
     Arg.INTEGER: (
@@ -129,7 +130,7 @@ def _arity_violated(command: Command) -> str:
 
 
 def _call(command: Command) -> list[str]:
-    """Conversions and the handler's call. Arguments that may be absent end up in a list, if they are there."""
+    """Conversions and the handler's call. Arguments that may be absent end up in a list."""
     least = abs(command.arity) - 1
     lines: list[str] = []
     passed = ["context"]

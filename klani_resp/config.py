@@ -49,7 +49,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drain_seconds_max: Annotated[float, Meta(ge=0)] = 10.0
 
 
-OPTIONS = ("bind", "port", "unixsocket", "dir", "appendfsync", "default_table", "lease_ms", "checkpoint_bytes")
+OPTIONS = (
+    "bind",
+    "port",
+    "unixsocket",
+    "dir",
+    "appendfsync",
+    "default_table",
+    "lease_ms",
+    "checkpoint_bytes",
+)
 
 
 def from_mapping(values: dict[str, object]) -> Config:

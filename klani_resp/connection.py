@@ -1,4 +1,4 @@
-"""One socket of the reactor: its session, the replies that wait for a log position, the bytes the kernel would not take."""
+"""One socket of the reactor: its session, replies that wait for a position, bytes the kernel did not take."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The one gate between a request and its handler: lookup, arity, loading, then the compiled command.
 
-A table per protocol version maps names, as they come, to `run(context, argv) -> bytes`; while the store loads,
-most of its entries answer LOADING. A second table serves between MULTI and EXEC. No handler repeats a check.
+A table per protocol version maps names, as they come, to `run(context, argv) -> bytes`; while the store
+loads, most of its entries answer LOADING. A second table serves between
+MULTI and EXEC. No handler repeats a check.
 """
 
 from __future__ import annotations

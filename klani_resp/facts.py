@@ -1,4 +1,4 @@
-"""What INFO, CONFIG GET and CLIENT LIST show of the process (commands.spec.ServerFacts). Renders, owns nothing."""
+"""What INFO, CONFIG GET and CLIENT LIST show of the process (ServerFacts). Renders, owns nothing."""
 
 from __future__ import annotations
 
@@ -121,7 +121,9 @@ class Facts:
         if rows := sum(len(table.rows.present) for table in tables):
             facts["db0"] = f"keys={rows},expires=0,avg_ttl=0"
         for table in tables:
-            facts[f"table_{table.name.decode()}"] = f"rows={len(table.rows.present)},bytes={table.bytes_used()}"
+            facts[f"table_{table.name.decode()}"] = (
+                f"rows={len(table.rows.present)},bytes={table.bytes_used()}"
+            )
         return facts
 
 

@@ -25,7 +25,7 @@ class ListenError(Exception):
 
 
 class Acceptor:
-    """One listening socket. A descriptor is kept back, so that a connection can be refused when there are no others."""
+    """One listening socket, and a descriptor kept back to refuse connections with when none is left."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -130,9 +130,14 @@ def _answers(path: Path) -> bool:
         return True
 
 
-def describe_address(sock: socket.socket, address: Any) -> str:
+def remove_unix_socket(config: Config) -> None:
+    if config.unixsocket:
+        Path(config.unixsocket).unlink(missing_ok=True)
+
+
+def describe_address(family: int, address: Any) -> str:
     """`127.0.0.1:7700`, `[::1]:7700`, or `unix:/path`."""
-    if sock.family == socket.AF_UNIX:
+    if family == socket.AF_UNIX:
         return f"unix:{address}"
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

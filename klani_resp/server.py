@@ -1,8 +1,8 @@
-"""Composition root: opens the store, listens, serves, drains, closes. All tasks live in one tree of nurseries.
+"""Composition root: opens the store, listens, serves, drains, closes. One tree of nurseries has all tasks.
 
-    serve            shielded from the caller's cancellation, which only starts the drain
-      services       the committer's thread; it ends last, when nothing can append any more
-        traffic      connections, loading, checkpoints; ends when it is drained, or at the deadline
+serve            shielded from the caller's cancellation, which only starts the drain
+  services       the committer's thread; it ends last, when nothing can append any more
+    traffic      connections, loading, checkpoints; ends when it is drained, or at the deadline
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ import trio
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import Committer, Doorbell
 from klani_resp.config import Config
-from klani_resp.listeners import describe_address, open_listeners
+from klani_resp.listeners import describe_address, open_listeners, remove_unix_socket
 from klani_resp.reactor import Reactor
 from klani_resp.session import Transport
 from klani_resp.tasks import serve_stream
 from storage.engine import EngineOptions
-from storage.errors import StoreError
 from storage.fs import Fs
 from storage.recovery import Opening
 
@@ -41,8 +40,8 @@ async def serve(
 ) -> None:
     """Serves until it is cancelled, then drains and closes the store.
 
-    Reports the bound addresses when commands are answered. Raises StartError and ListenError when it cannot start,
-    StorageFailed when the store can no longer be written.
+    Reports the bound addresses when commands are answered. Raises StartError and ListenError when it
+    cannot start, StorageFailed when the store can no longer be written.
     """
     server = Server(config, fs, use_epoll)
     stop = trio.Event()
@@ -75,15 +74,15 @@ class Server:
         try:
             await self._serve(stop, task_status)
         finally:
-            if self._config.unixsocket and self._listeners:
-                Path(self._config.unixsocket).unlink(missing_ok=True)
+            if self._listeners:
+                remove_unix_socket(self._config)
             self._doorbell.close()
         if not self._app.is_loading:
             self._app.engine.close()
 
     async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         self._listeners = open_listeners(self._config)
-        addresses = [describe_address(sock, sock.getsockname()) for sock in self._listeners]
+        addresses = [describe_address(sock.family, sock.getsockname()) for sock in self._listeners]
         log.info("listening on %s", ", ".join(addresses))
         async with trio.open_nursery() as services:
             try:
@@ -146,22 +145,10 @@ class Server:
             raise StorageFailed(str(committer.failure)) from committer.failure
 
     async def _checkpoints(self) -> None:
-        app, engine = self._app, self._app.engine
         while True:
             await trio.sleep(CHECKPOINT_POLL_SECONDS)
-            if not engine.checkpoint_due:
-                continue
-            async with app.row_files:
-                plan = engine.begin_checkpoint()
-                app.wake_committer()
-                with trio.CancelScope(shield=True):
-                    await app.released(plan.position)
-                    try:
-                        await trio.to_thread.run_sync(plan.write)
-                    except (OSError, StoreError) as error:
-                        app.fail(error)
-                        raise StorageFailed(f"checkpoint: {error}") from error
-                engine.end_checkpoint(plan)
+            if self._app.engine.checkpoint_due:
+                await self._app.checkpoint()
 
     # --- connections ----------------------------------------------------------------------------------
 
@@ -185,10 +172,11 @@ class Server:
     async def _serve_socket(self, stream: trio.SocketStream) -> None:
         sock = stream.socket
         try:
-            address = Transport(
-                describe_address(sock, sock.getpeername()), describe_address(sock, sock.getsockname())
+            transport = Transport(
+                describe_address(sock.family, sock.getpeername()),
+                describe_address(sock.family, sock.getsockname()),
             )
-            await serve_stream(stream, self._app, address)
+            await serve_stream(stream, self._app, transport)
         except StorageFailed:
             raise
         except Exception:
@@ -202,5 +190,3 @@ def engine_options(config: Config) -> EngineOptions:
         lease_ms=config.lease_ms,
         checkpoint_bytes=config.checkpoint_bytes,
     )
-
-

@@ -1,4 +1,4 @@
-"""The task road: a trio task per connection, for streams that are no plain socket and where there is no epoll."""
+"""The task road: a trio task per connection, for streams that are no plain socket, and without epoll."""
 
 from __future__ import annotations
 

@@ -307,7 +307,7 @@ class Engine:
     ) -> list[int]:
         """Ids of matching rows, ascending; `limit` 0 is all; `free` leaves out what is locked now."""
         posting = self.posting(table, criteria)
-        if posting is None or not posting.rows:
+        if posting is None or not posting.rows or after == fmt.ROW_ID_MAX:
             return []
         ids: Iterator[int] = (
             iter(posting.rows) if after is None else posting.rows.iter_equal_or_larger(after + 1)

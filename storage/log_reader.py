@@ -127,7 +127,7 @@ def _read_segment(log: Log, segment: Segment, start: int, stop: int | None) -> t
 
 
 def sound_batch(segment: Segment, offset: int) -> fmt.BatchHeader | None:
-    """The batch header at `offset` if its form and checksum are right; its place in the chain is not judged."""
+    """The batch header at `offset` if its form and checksum are right; its place in the chain is not."""
     data = segment.data
     if offset + fmt.BATCH.size > len(data):
         return None

@@ -1,10 +1,11 @@
 """Opening a directory: the last checkpoint, then the log behind it, then a new epoch.
 
-1. The directory's lock, for life. 2. The CHECKPOINT; an empty directory becomes a new store. 3. The row files; a
-block that fails is taken from the double-write file, or the start is refused. 4. The posting lists; those of
-blocks newer than the checkpoint are made again. 5. The log: a torn tail is cut off, damage refuses the start
-before anything is changed. 6. Records whose durability nothing names are written again in a new segment and
-synced before anyone sees them. 7. The new epoch and a range of tokens.
+1. The directory's lock, for life. 2. The CHECKPOINT; an empty directory becomes a new store. 3. The row
+files; a block that fails is taken from the double-write file, or the start is refused. 4. The posting lists;
+those of blocks newer than the checkpoint are made again. 5. The log: a torn tail is cut off, damage refuses
+the start before anything is changed. 6. Records whose durability nothing names are written again in a new
+segment and synced before anyone sees them. 7. The new epoch and a range of tokens. 8. What an earlier crash
+left behind is removed.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Opening:
         self.warnings += loaded.warnings
         yield 0.3
         uuid = manifest.uuid_bytes
-        log = read_log(fs, directory / "wal", uuid, manifest.position, manifest.position)
+        log = read_log(fs, directory / "wal", uuid, manifest.position, loaded.durable)
         if log.torn:
             self.warnings.append(log.torn)
         replay = Replay(loaded.tables, manifest)
@@ -135,8 +136,7 @@ class Opening:
         payload = sum(fmt.padded(len(batch.payload)) for batch in doubtful)
         superseded = [path for first, path in log.segments if first >= begin]
         wal.segments = [(first, path) for first, path in log.segments if first < begin]
-        wal.open_segment(payload)
-        wal.rewrite([batch.payload for batch in doubtful])
+        wal.open_segment(payload, [batch.payload for batch in doubtful])
         for path in superseded:
             if path.name != wal.segments[-1][1].name:
                 fs.unlink(path)
@@ -157,7 +157,30 @@ class Opening:
         wal.commit()
         wal.sync()
         engine.released_to(wal.durable)
+        self._sweep(engine)
         return engine
+
+    def _sweep(self, engine: Engine) -> None:
+        """Removes the files of a checkpoint or a start that a crash kept from its end."""
+        fs, directory, manifest = self._fs, self._directory, engine.manifest
+        numbers = {state.number for state in manifest.tables} | engine.by_number.keys()
+        kept = {manifest.index_file, *(path.name for _, path in engine.wal.segments)}
+        kept |= {row_file.table_path(directory, number).name for number in numbers}
+        for folder, ours in (
+            (directory, "index-"),
+            (directory / "tables", ".rows"),
+            (directory / "wal", ".wal"),
+        ):
+            stale = [
+                name
+                for name in fs.names(folder)
+                if name.endswith(".tmp")
+                or (name not in kept and (name.startswith(ours) or name.endswith(ours)))
+            ]
+            for name in stale:
+                fs.unlink(folder / name)
+            if stale:
+                fs.fsync_directory(folder)
 
     def _cut_tail(self, path: Path, offset: int) -> None:
         fs = self._fs
@@ -182,6 +205,7 @@ class Loaded:
         self._restored: list[tuple[row_file.Place, bytes]] = []
         self._newer: dict[int, list[int]] = {}  # blocks that are ahead of the checkpoint, by table
         self._unwritten: dict[int, list[int]] = {}
+        self.durable = manifest.position  # a block goes to its place only when the log up to it is durable
 
     def load_rows(self) -> Iterator[float]:
         doublewrite: dict[row_file.Place, bytes] | None = None
@@ -210,17 +234,22 @@ class Loaded:
                 filled = fs.pread_into(fd, memory, slot * blocks * fmt.BLOCK_BYTES)
             finally:
                 fs.close(fd)
-        first, position = slot * blocks, self._manifest.position
+        first = slot * blocks
         for within in range(blocks):
             image = memory[within * fmt.BLOCK_BYTES : (within + 1) * fmt.BLOCK_BYTES]
             block = first + within
             if within * fmt.BLOCK_BYTES < filled and fmt.block_is_sound(image, block):
-                if fmt.BLOCK.unpack_from(image)[2] > position:
-                    self._newer.setdefault(table.number, []).append(block)
+                self._note_position(table, block, image)
             elif within * fmt.BLOCK_BYTES >= filled or not bytes(image).strip(b"\0"):
                 self._unwritten.setdefault(table.number, []).append(block)
             else:
                 yield block, image
+
+    def _note_position(self, table: Table, block: int, image: bytes | memoryview) -> None:
+        position = fmt.BLOCK.unpack_from(image)[2]
+        if position > self._manifest.position:
+            self._newer.setdefault(table.number, []).append(block)
+            self.durable = max(self.durable, position)
 
     def _restore(
         self, table: Table, block: int, image: memoryview, doublewrite: dict[row_file.Place, bytes]
@@ -235,8 +264,7 @@ class Loaded:
             )
         image[:] = copy
         self._restored.append((place, copy))
-        if fmt.BLOCK.unpack_from(copy)[2] > self._manifest.position:
-            self._newer.setdefault(table.number, []).append(block)
+        self._note_position(table, block, copy)
         self.warnings.append(f"{path}: block {block} was torn; restored from the double-write file")
 
     def restore_in_place(self) -> None:

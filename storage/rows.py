@@ -9,12 +9,24 @@ from __future__ import annotations
 
 import mmap
 from array import array
+from functools import lru_cache
 from typing import Any
 
 from pyroaring import BitMap
 
 from storage import format as fmt
 from storage.schema import Schema
+
+
+@lru_cache(maxsize=64)
+def _offsets(per_block: int, size: int) -> array[int]:
+    return array(
+        "I",
+        (
+            (row // per_block) * fmt.BLOCK_BYTES + fmt.BLOCK_HEADER_BYTES + (row % per_block) * size
+            for row in range(fmt.DIRECTORY_ROWS)
+        ),
+    )
 
 
 class Rows:
@@ -29,15 +41,8 @@ class Rows:
         self.dirty: set[int] = set()
         self.cut: set[int] | None = None
         self.preimages: dict[int, bytes] = {}
-        per_block, size = schema.rows_per_block, schema.record_bytes
         # Row's offset in its directory: one look-up, where divmod and two multiplications cost 3 x as much.
-        self.offsets = array(
-            "I",
-            (
-                (row // per_block) * fmt.BLOCK_BYTES + fmt.BLOCK_HEADER_BYTES + (row % per_block) * size
-                for row in range(fmt.DIRECTORY_ROWS)
-            ),
-        )
+        self.offsets = _offsets(schema.rows_per_block, schema.record_bytes)
 
     @property
     def directory_bytes(self) -> int:

@@ -45,6 +45,7 @@ class Field:
     code: str
     low: int
     high: int
+    digits_sure: int = 0  # a number of so many digits fits whatever they are
 
     @property
     def is_bytes(self) -> bool:
@@ -95,7 +96,8 @@ def make_field(name: bytes, type_name: bytes, size: bytes | None, indexed: bool)
     if kind not in _INTEGERS:
         raise StoreError(f"ERR unknown type '{_shown(type_name)}'")
     code, low, high = _INTEGERS[kind]
-    return Field(name, kind, indexed, struct.calcsize("<" + code), code, low, high)
+    digits_sure = len(str(high)) - 1
+    return Field(name, kind, indexed, struct.calcsize("<" + code), code, low, high, digits_sure)
 
 
 class RowShape:

@@ -157,7 +157,7 @@ class Verification:
         return verdict
 
     def _from_log(self, fs: Fs, directory: Path) -> tuple[BitMap | None, set[int]]:
-        """Last checkpoint plus log up to P, None when the log does not go that far; and its damaged blocks."""
+        """Last checkpoint plus log up to P, None when the log ends before; and its damaged blocks."""
         manifest = self._replaced
         state = _state_of(manifest, self._table.number)
         counted = Counted(0, BitMap(), set())

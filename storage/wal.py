@@ -1,12 +1,13 @@
 """The write-ahead log: records are appended in memory, and go to disk group by group.
 
 Invariants: 1. `durable` <= `written` <= `appended`, and none ever falls. 2. A batch starts on a 512-byte
-boundary: a write never touches a sector with durable bytes. 3. `durable` rises only after the sync of the bytes
-below it succeeded. 4. After a failed write or sync nothing is written any more:
-`failed` is set and every later call raises.
+boundary: a write never touches a sector with durable bytes. 3. `durable` rises only after the sync of the
+bytes below it succeeded. 4. After a failed write or sync nothing is written any more: `failed` is set and
+every later call raises.
 
 Group commit as LevelDB's `BuildBatchGroup` has it: whoever commits takes all that waits. `append` runs on
-the loop, `commit` and `sync` in one thread beside it; the hand-over is a deque, whose ends are safe to use at once.
+the loop, `commit` and `sync` in one thread beside it; the hand-over is a deque, whose ends are safe to use
+at once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from storage import format as fmt
@@ -147,31 +149,32 @@ class Wal:
             self._fd = -1
         self.open_segment(batch_bytes)
 
-    def open_segment(self, batch_bytes: int = 0) -> None:
+    def open_segment(self, batch_bytes: int = 0, carried: Sequence[bytes] = ()) -> None:
+        """A new segment with room for `batch_bytes`. At a start it carries the records of doubtful durability.
+
+        They are in it before it has its name: a crash must not find it empty in place of the old one.
+        """
         fs = self._fs
         room = max(self._segment_bytes, fmt.SEGMENT_BYTES + batch_bytes)
-        path = self.directory / segment_name(self.written, self._epoch)
+        first = self.written
+        path = self.directory / segment_name(first, self._epoch)
         temporary = path.with_suffix(".tmp")
         fd = fs.create(temporary)
         fs.allocate(fd, room)
         self._salt = int.from_bytes(os.urandom(8), "little")
-        fs.pwrite(fd, fmt.encode_segment(self._uuid, self._epoch, self._salt, self.written), 0)
-        fs.fsync(fd)
-        fs.rename(temporary, path)
-        fs.fsync_directory(self.directory)
+        fs.pwrite(fd, fmt.encode_segment(self._uuid, self._epoch, self._salt, first), 0)
         self._fd = fd
         self._offset = fmt.SEGMENT_BYTES
         self._room = room
         self._crc = 0
-        self.segments.append((self.written, path))
-
-    def rewrite(self, batches: list[bytes]) -> None:
-        """At a start: carries records of doubtful durability over into this, the new segment."""
-        for payload in batches:
+        for payload in carried:
             self.appended += len(payload)
             self._write(payload)
-        if batches:
-            self.sync()
+        fs.fsync(fd)
+        fs.rename(temporary, path)
+        fs.fsync_directory(self.directory)
+        self.durable = self.written
+        self.segments.append((first, path))
 
     def drop_before(self, position: int) -> None:
         """Removes segments that hold nothing at or above `position`."""

@@ -15,6 +15,8 @@ import redis
 
 from bench import launch
 
+Client = Any  # redis-py does not type execute_command
+
 PACKAGES = {
     "redis-cli": "redis-tools",
     "redis-benchmark": "redis-tools",
@@ -101,7 +103,9 @@ def need() -> Callable[[str], str]:
     def find(program: str) -> str:
         found = shutil.which(program)
         if found is None:
-            reason = f"{program} is not installed; on Debian: apt-get install {PACKAGES.get(program, program)}"
+            reason = (
+                f"{program} is not installed; on Debian: apt-get install {PACKAGES.get(program, program)}"
+            )
             if os.environ.get("KLANI_NO_SKIP") == "1":
                 pytest.fail(reason)
             pytest.skip(reason)
@@ -132,7 +136,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[launch.Server]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., launch.Server]]:
-    """Starts servers of the test's own, on `data` of its directory unless told; all are stopped at the end."""
+    """Starts servers of the test's own, on its directory's `data` unless told; stopped at the end."""
     running: list[launch.Server] = []
 
     def run(*options: str, directory: Path | None = None, **more: Any) -> launch.Server:
@@ -146,30 +150,30 @@ def start(tmp_path: Path) -> Iterator[Callable[..., launch.Server]]:
 
 
 @pytest.fixture
-def connect(server: launch.Server) -> Iterator[Callable[..., redis.Redis]]:
+def connect(server: launch.Server) -> Iterator[Callable[..., Client]]:
     """redis-py clients, of `server` unless told; closed at the end."""
     with contextlib.ExitStack() as stack:
 
-        def open_client(**options: Any) -> redis.Redis:
+        def open_client(**options: Any) -> Client:
             return stack.enter_context(redis.Redis(**{"port": server.port, **options}))
 
         yield open_client
 
 
-def _without_tables(client: redis.Redis) -> redis.Redis:
+def _without_tables(client: Client) -> Client:
     for name in client.execute_command("KL.TABLES"):
         client.execute_command("KL.DROP", name)
     return client
 
 
 @pytest.fixture
-def client(connect: Callable[..., redis.Redis]) -> redis.Redis:
+def client(connect: Callable[..., Client]) -> Client:
     """redis-py as it comes."""
     return _without_tables(connect())
 
 
 @pytest.fixture(params=[2, 3], ids=["RESP2", "RESP3"])
-def ask(request: pytest.FixtureRequest, connect: Callable[..., redis.Redis]) -> Callable[..., Any]:
+def ask(request: pytest.FixtureRequest, connect: Callable[..., Client]) -> Callable[..., Any]:
     """Asks one command in each protocol version."""
     ask: Callable[..., Any] = _without_tables(connect(protocol=request.param)).execute_command
     return ask

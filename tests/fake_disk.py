@@ -3,7 +3,8 @@
 Rules: 1. Bytes survive a crash once their file was synced, a name (create, rename, unlink) once its directory
 was. 2. Of the rest a crash keeps nothing, or what a generator picks: each 512-byte sector kept, lost, torn,
 zeroed or garbled, each name kept or not. 3. After a failed sync the unsynced bytes can be read, yet no later
-sync makes them durable: that is what Linux does. 4. After a Crash every call raises Crash.
+sync makes them durable: that is what Linux does. 4. After a Crash every call raises Crash, but for `close`,
+which a finalizer may call.
 """
 
 from __future__ import annotations
@@ -223,6 +224,8 @@ class FakeDisk:
         return self._new_fd(self.named[path], False)
 
     def close(self, fd: int) -> None:
+        if self.crashed:
+            return
         self._call(f"close {fd}")
         del self._fds[fd]
         self._locked.pop(fd, None)

@@ -62,7 +62,9 @@ def row(state: int, number: int = 0, note: bytes = b"") -> dict[bytes, Value]:
 
 
 def contents(engine: Engine) -> Contents:
-    return {name: {row: _shown(table, row) for row in table.rows.present} for name, table in engine.tables.items()}
+    return {
+        name: {row: _shown(table, row) for row in table.rows.present} for name, table in engine.tables.items()
+    }
 
 
 def _shown(table: Table, row: int) -> dict[bytes, Value]:
@@ -88,7 +90,7 @@ def _taken(table: Table, directory: int) -> list[int]:
     memory, base = table.rows.directories[directory], directory << 16
     taken = []
     for block in range(table.schema.blocks_per_directory):
-        if any(memory[block * 4096 : (block + 1) * 4096]):
+        if memory[block * 4096 : (block + 1) * 4096] != bytes(4096):
             first = block * table.schema.rows_per_block
             last = min(first + table.schema.rows_per_block, 1 << 16)
             taken += [base + row for row in range(first, last) if table.rows.read(base + row) is not None]

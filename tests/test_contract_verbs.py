@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bench.launch import Server
     from tests.conftest import Wire
 
+Client = Any  # redis-py does not type execute_command
+
 Ask = Callable[..., Any]
 Refusal = Callable[..., str]
 AsMap = Callable[[Any], dict[Any, Any]]
@@ -28,7 +30,9 @@ BAD_NUMBERS = ["", "+1", " 1", "1 ", "1_0", "-1", "1.0", "0x1", "1" * 33, "one",
 @pytest.fixture
 def seats(ask: Ask) -> Ask:
     """Three rows: 1 and 2 of rank 3, 7 of rank 4; `note` has no index."""
-    ask("KL.CREATE", "seats", "SCHEMA", "rank", "U32", "INDEX", "is_booked", "U8", "INDEX", "note", "BYTES", 8)
+    ask(
+        "KL.CREATE", "seats", "SCHEMA", "rank", "U32", "INDEX", "is_booked", "U8", "INDEX", "note", "BYTES", 8
+    )
     for row, rank in ((1, 3), (2, 3), (7, 4)):
         assert ask("KL.INSERT", row, "rank", rank) == 1
     return ask
@@ -72,7 +76,9 @@ def test_intersect_limits(ask: Ask) -> None:
 def test_intersect_options_come_in_any_order_each_once(seats: Ask, refusal: Refusal) -> None:
     options = [("FREE",), ("AFTER", 0), ("LIMIT", 1)]
     for order in permutations(options):
-        assert seats("KL.INTERSECT", "seats", "rank", 3, *[word for option in order for word in option]) == [1]
+        assert seats("KL.INTERSECT", "seats", "rank", 3, *[word for option in order for word in option]) == [
+            1
+        ]
     for option in options:
         assert refusal(seats, "KL.INTERSECT", "seats", "rank", 3, *option, *option) == SYNTAX
 
@@ -158,7 +164,12 @@ def test_row_ids_go_from_0_to_the_last_of_32_bits(seats: Ask, refusal: Refusal) 
     assert seats("KL.INTERSECT", "seats", "rank", 9) == [0, 4294967295]
     assert seats("KL.INTERSECT", "seats", "rank", 9, "AFTER", 4294967294) == [4294967295]
     for row in (4294967296, 2**64, 10**31):
-        for words in (("KL.INSERT", row, "rank", 9), ("KL.SEEK", row), ("KL.TRYLOCK", row), ("KL.UNLOCK", row, 1)):
+        for words in (
+            ("KL.INSERT", row, "rank", 9),
+            ("KL.SEEK", row),
+            ("KL.TRYLOCK", row),
+            ("KL.UNLOCK", row, 1),
+        ):
             assert refusal(seats, *words) == f"invalid row id '{row}'"
     assert NOT_AN_INTEGER in refusal(seats, "KL.INTERSECT", "seats", "rank", 9, "AFTER", 4294967296)
 
@@ -173,7 +184,6 @@ def test_trylock_takes_all_keys_or_none(seats: Ask, refusal: Refusal) -> None:
     assert seats("KL.TRYLOCK", 2, "seats:1", 7) is None
     other = seats("KL.TRYLOCK", 2, "{seats}:7", 2)
     assert other > token
-    assert refusal(seats, "KL.TRYLOCK", 2, 99) == "NOROW no row seats:99" or True
     assert seats("KL.UNLOCK", 2, 7, other) == 2
     assert refusal(seats, "KL.TRYLOCK", 2, 99).startswith("NOROW ")
     assert refusal(seats, "KL.TRYLOCK", 99).startswith("NOROW ")
@@ -215,7 +225,9 @@ def test_a_resend_with_owner_gets_the_same_token_and_a_fresh_lease(seats: Ask) -
     for overlapping in ((1,), (2,), (1, 7), (1, 2, 7), (7, 1, 2)):
         assert seats("KL.TRYLOCK", *overlapping, "OWNER", b"\0uuid\r\n") is None
     assert seats("KL.TRYLOCK", 1, 2, "OWNER", "another") is None
-    assert seats("KL.TRYLOCK", 7, "OWNER", b"\0uuid\r\n") != token, "a set that does not overlap is a new lock"
+    assert seats("KL.TRYLOCK", 7, "OWNER", b"\0uuid\r\n") != token, (
+        "a set that does not overlap is a new lock"
+    )
 
 
 def test_owner_after_unlock_is_a_new_lock(seats: Ask) -> None:
@@ -238,9 +250,7 @@ def test_a_lease_ends(seats: Ask, refusal: Refusal) -> None:
     assert until_not_null(seats, "KL.TRYLOCK", 7, "OWNER", "b") > owned
 
 
-def test_locks_belong_to_the_token_not_to_the_connection(
-    seats: Ask, connect: Callable[..., redis.Redis]
-) -> None:
+def test_locks_belong_to_the_token_not_to_the_connection(seats: Ask, connect: Callable[..., Client]) -> None:
     with connect(single_connection_client=True) as one:
         token = one.execute_command("KL.TRYLOCK", 1)
     assert seats("KL.TRYLOCK", 1) is None
@@ -320,7 +330,9 @@ def test_unlock_counts_what_it_released(seats: Ask, refusal: Refusal) -> None:
         assert NOT_AN_INTEGER in refusal(seats, "KL.UNLOCK", 1, bad)
 
 
-def test_tokens_rise_across_a_restart_that_drops_the_locks(start: Callable[..., Server], tmp_path: Path) -> None:
+def test_tokens_rise_across_a_restart_that_drops_the_locks(
+    start: Callable[..., Server], tmp_path: Path
+) -> None:
     last = 0
     for turn in range(3):
         running = start(directory=tmp_path / "data")
@@ -330,7 +342,7 @@ def test_tokens_rise_across_a_restart_that_drops_the_locks(start: Callable[..., 
                 ask("KL.CREATE", "seats", "SCHEMA", "is_booked", "U8", "INDEX")
                 ask("KL.INSERT", 1, "is_booked", 0)
             else:
-                with pytest.raises(redis.ResponseError, match="^NOLOCK "):
+                with pytest.raises(redis.ResponseError, match=r"^NOLOCK "):
                     ask("KL.REPLACE", 1, last, "is_booked", 3)
                 assert ask("KL.UNLOCK", 1, last) == 0
             token = ask("KL.TRYLOCK", 1)

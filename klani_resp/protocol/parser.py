@@ -1,6 +1,6 @@
 """Requests out of a byte stream, however it is cut into chunks.
 
-Two roads give the same requests. The fast one lets hiredis parse a whole chunk at once (C); the careful
+Three roads give the same requests. One whole small request is split in place. The fast road lets hiredis parse a whole chunk at once (C); the careful
 one is Python, remembers where it stopped, knows inline commands and Redis's error texts.
 
 Invariants:
@@ -25,7 +25,7 @@ from klani_resp.protocol.inline import split_words
 Request = list[bytes]
 
 HEADER_BYTES_MAX = 64 * 1024
-# hiredis reserves memory for as many elements as an array's header announces: five digits go the careful road.
+# hiredis reserves memory for all the elements that a header announces: five digits go the careful road.
 _announces_much = re.compile(rb"\*[0-9]{5}").search
 # Types that hiredis gives out as bytes or list though they are neither `$` nor `*`. Deleting them and
 # comparing lengths finds them in 24 ns per pipelined command, six searches take 200.
@@ -34,6 +34,11 @@ _lookalike_header = re.compile(rb"\n[+(=~>|]").search
 # Behind each chunk: when hiredis gives this number out, it has consumed the chunk to its last byte.
 _SENTINEL_NUMBER = int.from_bytes(os.urandom(7), "big") | 1 << 59
 _SENTINEL = b":%d\r\n" % _SENTINEL_NUMBER
+# A small chunk is mostly one whole request. Split at its line ends and held against the headers that its
+# words must have, it costs half of what hiredis and its guards do (1.1 us and 2.5 for KL.SEEK, same run).
+SMALL_BYTES_MAX = 128
+_PARTS = {b"*%d" % count: 2 * count + 2 for count in range(1, 9)}
+_HEADERS = [b"$%d" % length for length in range(SMALL_BYTES_MAX + 1)]
 _NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
 
 
@@ -45,7 +50,7 @@ class ParserLimits:
 
     @property
     def fast_bytes_max(self) -> int:
-        """In a chunk of at most so many bytes no request can be above a limit (`$0\\r\\n\\r\\n` is 6 bytes)."""
+        """In a chunk of so many bytes no request is above a limit: an empty argument is 6 bytes."""
         return min(self.bulk_bytes_max, self.request_bytes_max, 6 * self.arguments_max)
 
 
@@ -67,6 +72,12 @@ class RequestParser:
         """The requests that `data` completes; none is empty."""
         requests: list[Request] = []
         if self._careful is None and self.error is None:
+            if len(data) <= SMALL_BYTES_MAX:
+                parts = data.split(b"\r\n")
+                if _PARTS.get(parts[0]) == len(parts) and not parts[-1]:
+                    request = parts[2::2]
+                    if parts[1:-1:2] == [_HEADERS[len(word)] for word in request]:
+                        return [request]
             used = self._fast(data, requests)
             if used == len(data):
                 return requests

@@ -1,0 +1,208 @@
+"""A checkpoint is the state at its cut, whatever is written beside it, and a torn block comes back."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from storage import format as fmt
+from storage import row_file
+from storage.engine import Engine
+from storage.errors import DamageError, StartError
+from storage.manifest import Manifest
+from storage.verify import BlockColumn, RowFileScan
+from tests.fake_disk import Crash, FakeDisk
+from tests.store import DIRECTORY, assert_sound, checkpoint, contents, open_store, row, schema
+
+ROWS = 300
+FILE = row_file.table_path(DIRECTORY, 1)
+
+
+def store() -> tuple[FakeDisk, Engine]:
+    disk = FakeDisk()
+    engine, _ = open_store(disk)
+    engine.create(b"seats", schema(), False)
+    for number in range(ROWS):
+        engine.insert(engine.table(b"seats"), number, row(1))
+    checkpoint(engine)
+    return disk, engine
+
+
+def write(engine: Engine, number: int, state: int) -> None:
+    table = engine.table(b"seats")
+    token = engine.try_lock(((table, number),), None, None)
+    assert token is not None
+    engine.replace(table, number, token, {b"state": state}, True)
+
+
+def states_on_disk(disk: FakeDisk) -> list[int]:
+    state = Manifest.load(disk, DIRECTORY).tables[0]
+    scan = RowFileScan(disk, DIRECTORY, state)
+    column, states = BlockColumn(scan.schema, b"state"), []
+    for _, _, count, image in scan.blocks():
+        assert image is not None
+        tokens, values = column.read(image, count)
+        states += [value for token, value in zip(tokens, values, strict=True) if token]
+    return [value for value in states if isinstance(value, int)]
+
+
+def test_writes_during_the_cut_do_not_get_into_it() -> None:
+    disk, engine = store()
+    for number in range(0, ROWS, 2):
+        write(engine, number, 2)
+    engine.wal.commit()
+    cut = engine.begin_checkpoint()
+    for number in range(ROWS):
+        write(engine, number, 9)
+    engine.insert(engine.table(b"seats"), ROWS, row(9))
+    cut.write()
+    engine.end_checkpoint(cut)
+    assert states_on_disk(disk) == [2, 1] * (ROWS // 2)
+    checkpoint(engine)
+    assert states_on_disk(disk) == [9] * (ROWS + 1)
+    assert_sound(engine, disk)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_block_is_as_it_was_when_writers_come_between_two_blocks(seed: int) -> None:
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    _, engine = store()
+    rows = engine.table(b"seats").rows
+    for number in chance.sample(range(ROWS), 100):
+        write(engine, number, chance.randrange(200))
+    blocks = rows.begin_cut()
+    before = {block: bytes(rows.directories[0][block * 4096 : (block + 1) * 4096]) for block in blocks}
+    for block in chance.sample(blocks, len(blocks)):
+        for number in chance.sample(range(ROWS), 20):
+            write(engine, number, chance.randrange(200))
+        assert rows.cut_block(block) == before[block]
+    rows.end_cut()
+    assert rows.preimages == {}
+    changed = {
+        block
+        for block in range(rows.schema.blocks_per_directory)
+        if block in before and rows.directories[0][block * 4096 : (block + 1) * 4096] != before[block]
+    }
+    assert changed <= rows.dirty
+
+
+def test_cuts_do_not_nest() -> None:
+    _, engine = store()
+    engine.begin_checkpoint()
+    with pytest.raises(AssertionError, match="one cut at a time"):
+        engine.begin_checkpoint()
+
+
+def crashed_between_doublewrite_and_place() -> FakeDisk:
+    """The double-write file is whole and durable, the first block in place is being written."""
+    for at in range(1, 60):
+        disk, engine = store()
+        for number in range(ROWS):
+            write(engine, number, 7)
+        engine.wal.commit()
+        cut = engine.begin_checkpoint()
+        disk.fail(at)
+        with pytest.raises(Crash):
+            cut.write()
+        in_place = [call for call in disk.log if call == f"open {FILE.name}"]
+        if len(in_place) == 2 and disk.log[-1].startswith("fsync "):
+            return disk
+    raise AssertionError("no such call")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_crash_between_doublewrite_and_place_restores_the_blocks(seed: int) -> None:
+    print(f"seed {seed}")
+    disk = crashed_between_doublewrite_and_place().crash(random.Random(seed))
+    torn = [
+        block
+        for block in range(len(disk.named[FILE].seen) // fmt.BLOCK_BYTES)
+        if not fmt.block_is_sound(disk.image()[FILE][block * 4096 : (block + 1) * 4096], block)
+    ]
+    engine, warnings = open_store(disk)
+    assert [warning for warning in warnings if "double-write" in warning] == [
+        f"{FILE}: block {block} was torn; restored from the double-write file" for block in torn
+    ]
+    shown = contents(engine)[b"seats"]
+    assert {values[b"state"] for values in shown.values()} == {7}
+    assert_sound(engine, disk)
+    again, warnings = open_store(disk.crash())
+    assert warnings == []
+    assert contents(again)[b"seats"] == shown
+
+
+def test_rotten_block_is_restored_while_the_copy_is_there() -> None:
+    disk, _ = store()
+    disk.damage(FILE, 4096 + 77)
+    engine, warnings = open_store(disk.crash())
+    assert len(warnings) == 1
+    assert "block 1 was torn" in warnings[0]
+    assert len(contents(engine)[b"seats"]) == ROWS
+
+
+def test_rotten_block_without_a_copy_refuses_the_start() -> None:
+    disk, engine = store()
+    write(engine, 0, 5)
+    checkpoint(engine)  # the double-write file has block 0 alone now
+    disk.damage(FILE, 4096 + 77)
+    before = disk.image()
+    after = disk.crash()
+    with pytest.raises(DamageError, match=r"block 1 \(offset 4096\) fails its checksum.*nothing was changed"):
+        open_store(after)
+    assert after.image() == before
+
+
+def test_lost_block_refuses_the_start() -> None:
+    disk, _ = store()
+    disk.cut(FILE, 4096)
+    with pytest.raises(DamageError, match=r"block 1 is empty, but rows \d+\.\.\d+ were there"):
+        open_store(disk.crash())
+
+
+@pytest.mark.parametrize("how", ["damaged", "missing", "short"])
+def test_index_file_is_only_a_cache(how: str) -> None:
+    disk, engine = store()
+    path = DIRECTORY / engine.manifest.index_file
+    if how == "damaged":
+        disk.damage(path, 40)
+    elif how == "short":
+        disk.cut(path, 5)
+    else:
+        disk.unlink(path)
+        disk.fsync_directory(DIRECTORY)
+    after = disk.crash()
+    again, warnings = open_store(after)
+    assert len(warnings) == 1
+    assert "made again from the rows" in warnings[0]
+    assert_sound(again, after)
+
+
+def test_checkpoint_of_an_old_epoch_is_refused() -> None:
+    disk, engine = store()
+    write(engine, 0, 5)
+    engine.wal.commit()
+    open_store(disk.killed())  # another server took the directory over
+    cut = engine.begin_checkpoint()
+    with pytest.raises(StartError, match="epoch 2 has taken over from 1"):
+        cut.write()
+
+
+def test_old_segments_and_files_of_dropped_tables_go() -> None:
+    disk, engine = store()
+    for number in range(ROWS):
+        write(engine, number, 3)
+        engine.wal.commit()
+    assert len(engine.wal.segments) > 3
+    engine.drop(b"seats")
+    checkpoint(engine)
+    assert len(engine.wal.segments) == 1
+    names = {path.name for path in disk.crash().named}
+    assert names == {
+        "LOCK",
+        "CHECKPOINT",
+        "doublewrite",
+        engine.manifest.index_file,
+        engine.wal.segments[0][1].name,
+    }

@@ -1,0 +1,104 @@
+"""docker-compose.yml, Dockerfile, Makefile and README say the same, and the code takes what they say."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.herd_flows import Options
+from klani_resp.config import from_argv
+
+ROOT = Path(__file__).resolve().parent.parent
+HERD = ["python", "bench/herd.py", "--output"]
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    text: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    found: dict[str, dict[str, Any]] = text["services"]
+    for service in found.values():
+        for volume in service.get("volumes", []):
+            name = volume.split(":")[0]
+            assert name.startswith("./") or name in text["volumes"]
+    return found
+
+
+def dockerfile(service: dict[str, Any]) -> list[list[str]]:
+    """The Dockerfile of a service's build context, as words."""
+    build = service["build"]
+    context, name = (
+        (build, "Dockerfile") if isinstance(build, str) else (build["context"], build["dockerfile"])
+    )
+    lines = (ROOT / context / name).read_text().replace("\\\n", " ").splitlines()
+    return [line.split() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def test_what_is_copied_exists(services: dict[str, dict[str, Any]]) -> None:
+    for service in services.values():
+        copies = [words for words in dockerfile(service) if words[0] == "COPY"]
+        sources = [Path(source) for _, *found, _ in copies for source in found]
+        assert sources
+        for source in sources:
+            assert (ROOT / source).exists(), source
+        packages = re.findall(
+            r'^packages = \["klani_resp", "commands", "storage"\]', pyproject(), re.MULTILINE
+        )
+        assert len(packages) == 1
+        assert {Path("klani_resp"), Path("commands"), Path("storage"), Path("bench")} <= set(sources)
+        assert {Path("pyproject.toml"), Path("README.md"), Path("LICENSE")} <= set(sources)
+
+
+def pyproject() -> str:
+    return (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_server_takes_its_options(services: dict[str, dict[str, Any]]) -> None:
+    program, *options = services["server"]["command"]
+    config = from_argv(options)
+    assert program == "klani-resp"
+    assert 'klani-resp = "klani_resp.__main__:main"' in pyproject()
+    published, _, inside = services["server"]["ports"][0].rpartition(":")
+    assert published.startswith("127.0.0.1:"), "there is no password: it is not for everybody's network"
+    assert config.port == int(inside)
+    assert config.bind == "0.0.0.0"
+    assert config.dir in [volume.split(":")[1] for volume in services["server"]["volumes"]]
+    grace = re.fullmatch(r"(\d+)s", services["server"]["stop_grace_period"])
+    assert grace is not None
+    assert int(grace[1]) > config.drain_seconds_max
+
+
+def test_the_image_starts_what_compose_starts(services: dict[str, dict[str, Any]]) -> None:
+    (command,) = [words for words in dockerfile(services["server"]) if words[0] == "CMD"]
+    assert yaml.safe_load(" ".join(command[1:])) == services["server"]["command"]
+
+
+def test_the_horde_is_the_makefile_s_herd_in_2_cpus_and_4_gb(services: dict[str, dict[str, Any]]) -> None:
+    horde = services["horde"]
+    assert horde["profiles"] == ["horde"]
+    assert float(horde["cpus"]) == 2
+    assert horde["mem_limit"] == "4g"
+    assert horde["command"][:-1] == HERD
+    recipe = re.search(r"^herd:.*\n\t(.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe is not None
+    words = shlex.split(recipe[1].replace("$(BIN)/", "").replace("$(HERD_ARGS)", ""))
+    assert words[:-1] == HERD, "no option of its own: the defaults are the same"
+    (volume,) = horde["volumes"]
+    assert volume == f"./{words[-1]}:{horde['command'][-1]}"
+
+
+def test_the_readme_says_so_too() -> None:
+    readme = (ROOT / "README.md").read_text()
+    described = re.search(r"make herd +# ([0-9,]+) users fight over ([0-9,]+) seats", readme)
+    assert described is not None
+    options = Options()
+    assert [int(number.replace(",", "")) for number in described.groups()] == [options.users, options.seats]
+    assert "`herd-output/`" in readme
+    for line in re.findall(r"^ {4}klani-resp (.+)$", readme, re.MULTILINE):
+        words = shlex.split(line)
+        at = words.index("--config")
+        assert from_argv(words[:at] + words[at + 2 :]).port == 7700

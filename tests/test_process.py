@@ -1,0 +1,257 @@
+"""The server as a process: how it starts, how it stops, what is left when it is killed."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from threading import Barrier, Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from bench.launch import ROOT, free_port
+
+if TYPE_CHECKING:
+    from bench.launch import Server
+    from tests.conftest import Wire
+
+Start = Callable[..., "Server"]
+KILLS = 5
+WRITERS = 6
+SEATS = 3000
+SEED = 20261123
+
+
+def klani(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line tool, run to its end."""
+    command = [sys.executable, "-m", "klani_resp", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+
+def make_seats(port: int, rows: int) -> None:
+    with redis.Redis(port=port) as client:
+        client.execute_command("KL.CREATE", "seats", "SCHEMA", "is_booked", "U8", "INDEX", "buyer", "U32")
+        with client.pipeline(transaction=False) as pipeline:
+            for row in range(rows):
+                pipeline.execute_command("KL.INSERT", row, "is_booked", 0)
+            pipeline.execute()
+
+
+def check_sound(directory: Path) -> None:
+    done = klani("check", directory)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "sound"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("mode", ["always", "everysec", "no"])
+def test_a_signal_ends_it_with_0_and_nothing_is_lost(start: Start, number: signal.Signals, mode: str) -> None:
+    running = start(appendfsync=mode)
+    make_seats(running.port, 100)
+    with redis.Redis(port=running.port, single_connection_client=True) as idle:
+        token = idle.execute_command("KL.TRYLOCK", 7)
+        idle.execute_command("KL.REPLACE", 7, token, "is_booked", 1)
+        assert idle.config_get("appendfsync") == {"appendfsync": mode}
+        running.process.send_signal(number)
+        assert running.process.wait(timeout=20) == 0
+    check_sound(running.directory)
+    again = start(appendfsync=mode)
+    with redis.Redis(port=again.port) as client:
+        assert client.execute_command("KL.INTERSECT", "seats", "is_booked", 1) == [7]
+        assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) == 99
+        assert client.execute_command("KL.LOCKS", "seats") == []
+        assert client.execute_command("KL.VERIFY", "seats", "is_booked", 1)[b"ok"] == 1
+
+
+def test_what_was_sent_before_the_signal_is_answered(
+    start: Start, wire: Callable[..., Wire], request_bytes: Callable[..., bytes]
+) -> None:
+    running = start()
+    make_seats(running.port, 0)
+    one = wire(running.port)
+    one.send_bytes(b"".join(request_bytes("KL.INSERT", row, "is_booked", 0) for row in range(500)))
+    one.expect(b":1\r\n")
+    running.process.terminate()
+    replies, ended = one.until(b"never")
+    assert ended
+    assert running.process.wait(timeout=20) == 0
+    answered = 1 + replies.count(b":1\r\n")
+    assert replies == b":1\r\n" * (answered - 1)
+    again = start()
+    with redis.Redis(port=again.port) as client:
+        assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) >= answered
+
+
+def test_one_server_at_a_time_uses_a_directory(start: Start) -> None:
+    running = start()
+    make_seats(running.port, 10)
+    second = klani("--port", str(free_port()), "--dir", running.directory)
+    assert second.returncode == 1
+    assert "Traceback" not in second.stderr
+    assert str(running.directory) in second.stderr.splitlines()[-1]
+    assert klani("check", running.directory).returncode == 2
+    with redis.Redis(port=running.port) as client:
+        assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) == 10
+
+
+def test_a_port_in_use_is_one_clear_line(start: Start, tmp_path: Path) -> None:
+    running = start()
+    second = klani("--port", str(running.port), "--dir", tmp_path / "other")
+    assert second.returncode == 1
+    assert "Traceback" not in second.stderr
+    assert str(running.port) in second.stderr.splitlines()[-1]
+
+
+def test_an_empty_directory_is_a_new_store(start: Start, tmp_path: Path) -> None:
+    empty = tmp_path / "data"
+    empty.mkdir()
+    running = start(directory=empty)
+    with redis.Redis(port=running.port) as client:
+        assert client.execute_command("KL.TABLES") == []
+        assert client.dbsize() == 0
+    assert running.stop() == 0
+    check_sound(empty)
+    assert klani("check", tmp_path).returncode == 2
+    assert klani("check", tmp_path / "nowhere").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("prot = 7700", "prot"),
+        ('appendfsync = "sometimes"', "appendfsync"),
+        ("port = 70000", "port"),
+        ('port = "7700"', "port"),
+        ("port = ", "config.toml"),
+        ('default-table = "x"', "default-table"),
+        ('default_table = "1"', "default_table"),
+        ("lease_ms = 0", "lease_ms"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(tmp_path: Path, text: str, named: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text + "\n")
+    done = klani("--config", config, "--dir", tmp_path / "data")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert named in done.stderr
+    assert str(config) in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_options_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    for options in (
+        ("--prot", "1"),
+        ("--appendfsync", "x"),
+        ("--port", "x"),
+        ("--config", tmp_path / "nowhere"),
+    ):
+        done = klani(*options)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+    assert "--appendfsync" in klani("--help").stdout
+
+
+def test_the_command_line_wins_over_the_file(start: Start, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('port = 1\ndir = "nowhere"\ndefault_table = "rooms"\nlease_ms = 1234\n')
+    running = start("--config", str(config))
+    with redis.Redis(port=running.port) as client:
+        client.execute_command("KL.CREATE", "rooms", "SCHEMA", "x", "U8")
+        client.execute_command("KL.INSERT", 1, "x", 5)
+        assert client.execute_command("KL.SEEK", "rooms:1") == {b"x": 5}
+        client.execute_command("KL.TRYLOCK", 1)
+        assert client.execute_command("KL.LOCKS", "rooms")[0][3] <= 1234
+
+
+def test_a_unix_socket_serves_too_and_is_gone_after_the_end(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "klani.sock"
+    running = start(unixsocket=path)
+    with redis.Redis(unix_socket_path=str(path)) as near, redis.Redis(port=running.port) as far:
+        near.execute_command("KL.CREATE", "seats", "SCHEMA", "x", "U8")
+        assert near.execute_command("KL.INSERT", 1, "x", 1) == 1
+        assert far.execute_command("KL.SEEK", 1) == {b"x": 1}
+    assert running.stop() == 0
+    assert not path.exists()
+    running = start(unixsocket=path)
+    running.process.kill()
+    running.process.wait()
+    assert path.exists()
+    again = start(unixsocket=path)
+    with redis.Redis(unix_socket_path=str(path)) as near:
+        assert near.execute_command("KL.SEEK", 1) == {b"x": 1}
+    assert again.stop() == 0
+
+
+# --- killed under load --------------------------------------------------------------------------------
+
+
+def sell_until_killed(port: int, writer: int, barrier: Barrier, sold: dict[int, int]) -> None:
+    """Sells this writer's seats one by one; `sold` has what was answered."""
+    with redis.Redis(port=port, single_connection_client=True, retry=Retry(NoBackoff(), 0)) as client:
+        free = client.execute_command("KL.INTERSECT", "seats", "is_booked", 0, "LIMIT", 0)
+        barrier.wait()
+        try:
+            for seat in free[writer::WRITERS]:
+                token = client.execute_command("KL.TRYLOCK", seat)
+                client.execute_command(
+                    "KL.REPLACE", seat, token, "is_booked", 1, "buyer", seat + writer, "UNLOCK"
+                )
+                sold[seat] = seat + writer
+        except (redis.ConnectionError, redis.TimeoutError):
+            return
+
+
+def kill_under_load(running: Server, source: random.Random) -> dict[int, int]:
+    """Kills the server when a number of sales has been answered; all that were."""
+    enough = source.randrange(20, 200)
+    books: list[dict[int, int]] = [{} for _ in range(WRITERS)]
+    barrier = Barrier(WRITERS + 1)
+    threads = [
+        Thread(target=sell_until_killed, args=(running.port, writer, barrier, books[writer]))
+        for writer in range(WRITERS)
+    ]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    with redis.Redis(port=running.port) as watcher:
+        while sum(map(len, books)) < enough and any(thread.is_alive() for thread in threads):
+            watcher.ping()
+    running.process.kill()
+    running.process.wait()
+    for thread in threads:
+        thread.join()
+    return {seat: buyer for book in books for seat, buyer in book.items()}
+
+
+@pytest.mark.parametrize("mode", ["always", "everysec", "no"])
+def test_a_kill_under_load_loses_no_answered_sale(start: Start, mode: str) -> None:
+    """A killed process loses nothing that was answered, in any mode: the kernel has it."""
+    print(f"seed {SEED}")
+    source = random.Random(SEED)
+    options: dict[str, Any] = {"appendfsync": mode}
+    running = start("--checkpoint-bytes", "20000", **options)
+    make_seats(running.port, SEATS)
+    sold: dict[int, int] = {}
+    for _ in range(KILLS if mode == "always" else 2):
+        sold |= kill_under_load(running, source)
+        check_sound(running.directory)
+        running = start("--checkpoint-bytes", "20000", **options)
+        with redis.Redis(port=running.port) as client:
+            ids = client.execute_command("KL.INTERSECT", "seats", "is_booked", 1, "LIMIT", 0)
+            assert set(sold) <= set(ids)
+            with client.pipeline(transaction=False) as pipeline:
+                for seat in sold:
+                    pipeline.execute_command("KL.SEEK", seat, "is_booked", "buyer")
+                rows = pipeline.execute()
+            assert rows == [{b"is_booked": 1, b"buyer": buyer} for buyer in sold.values()]
+            verdict = client.execute_command("KL.VERIFY", "seats", "is_booked", 1)
+            assert (verdict[b"rows"], verdict[b"matched"], verdict[b"ok"]) == (SEATS, len(ids), 1)
+    assert len(sold) >= 20
