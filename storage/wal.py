@@ -150,7 +150,7 @@ class Wal:
         self.open_segment(batch_bytes)
 
     def open_segment(self, batch_bytes: int = 0, carried: Sequence[bytes] = ()) -> None:
-        """A new segment with room for `batch_bytes`. At a start it carries the records of doubtful durability.
+        """A segment with room for `batch_bytes`. At a start it carries the records of doubtful durability.
 
         They are in it before it has its name: a crash must not find it empty in place of the old one.
         """

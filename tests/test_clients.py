@@ -206,17 +206,18 @@ class Terminal:
         )
         os.close(inside)
 
-    def until(self, end: bytes) -> bytes:
+    def until(self, end: bytes, start: bytes = b"") -> bytes:
+        """What is printed behind `start`, up to `end` at least; without colours and cursor movements."""
         got = b""
-        while end not in got and select.select([self._fd], [], [], 20)[0]:
+        while end not in (got.partition(start)[2] if start else got):
+            assert select.select([self._fd], [], [], 20)[0], got
             got += os.read(self._fd, 65536)
-        assert end in got, got
-        return got
+        return re.sub(rb"\x1b\[[0-9;]*[A-Za-z]", b"", got)
 
-    def type(self, line: str, end: bytes) -> bytes:
-        """What is printed behind the line that was typed, up to `end`."""
+    def type(self, line: str, prompt: bytes) -> bytes:
+        """What is printed behind the line that was typed. What is typed before the next prompt may get lost."""
         os.write(self._fd, line.encode() + b"\r")
-        return re.sub(rb"\x1b\[[0-9;]*[A-Za-z]", b"", self.until(b"\r\n") + self.until(end))
+        return self.until(prompt, b"\r\n")
 
     def __enter__(self) -> Terminal:
         return self
@@ -236,10 +237,9 @@ def test_redis_cli_interactive(server: Server, seats: Client, need: Need) -> Non
     with Terminal(need("redis-cli"), "-p", str(server.port)) as terminal:
         terminal.until(prompt)
         assert b"PONG" in terminal.type("PING", prompt)
-        assert b"KL.SEEK key [field [field ...]]" in terminal.type("HELP KL.SEEK", b"group:")
-        assert b'"rank"' in terminal.type("KL.SEEK 42", b'"a"')
-        assert b"1) (integer) 42" in terminal.type("KL.INTERSECT seats rank 3 LIMIT 5", b"42\r\n")
-        terminal.until(prompt)
+        assert b"KL.SEEK key [field [field ...]]" in terminal.type("HELP KL.SEEK", prompt)
+        assert b'"rank"' in terminal.type("KL.SEEK 42", prompt)
+        assert b"1) (integer) 42" in terminal.type("KL.INTERSECT seats rank 3 LIMIT 5", prompt)
         terminal.type("QUIT", b"")
         assert terminal.ended() == 0
 

@@ -103,6 +103,7 @@ def _starts_with(disk: FakeDisk, expected: Contents, begin: int) -> None:
     assert f"offset {begin}: torn tail at position" in warning
     assert_sound(engine, disk)
     after = disk.crash()
+    assert SEGMENT not in after.named or len(after.named[SEGMENT].seen) <= begin, "the tail is cut off"
     engine, warnings = open_store(after, ONE_SEGMENT)
     assert (contents(engine), warnings) == (expected, [])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Callable
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -206,3 +207,31 @@ def test_one_frame_survives_a_kill_whole(start: Callable[..., Server], wire: Cal
         assert set(counts) <= {0, 200}
         verdict = client.execute_command("KL.VERIFY", "seats", "x", 0)
         assert verdict[b"ok"] == 1
+
+
+def test_one_connection_s_commands_are_answered_in_order_long_work_among_them(
+    wire: Callable[..., Wire], seats: Ask, request_bytes: Callable[..., bytes]
+) -> None:
+    """A job in the middle does not let later replies overtake it, even when no more will be sent."""
+    one = wire()
+    verify = request_bytes("KL.VERIFY", "seats", "x", 0)
+    counted = (
+        (b"rows", 2),
+        (b"matched", 2),
+        (b"log_matched", 2),
+        (b"index_matched", 2),
+        (b"corrupt", 0),
+        (b"ok", 1),
+    )
+    verdict = b"*12\r\n" + b"".join(
+        b"$%d\r\n%b\r\n:%d\r\n" % (len(name), name, count) for name, count in counted
+    )
+    insert = request_bytes("KL.INSERT", 3, "x", 5)
+    ping = request_bytes("PING")
+    one.send_bytes(ping + verify + insert + ping + verify.replace(b"\r\n0\r\n", b"\r\n9\r\n") + ping)
+    one.socket.shutdown(socket.SHUT_WR)
+    one.expect(b"+PONG\r\n" + verdict + b":1\r\n+PONG\r\n*12\r\n$4\r\nrows\r\n:3\r\n")
+    replies, ended = one.until(b"+PONG\r\n")
+    assert not ended
+    assert replies.endswith(b"$2\r\nok\r\n:1\r\n+PONG\r\n")
+    assert one.receive(1) == b""
