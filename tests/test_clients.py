@@ -215,7 +215,7 @@ class Terminal:
         return re.sub(rb"\x1b\[[0-9;]*[A-Za-z]", b"", got)
 
     def type(self, line: str, prompt: bytes) -> bytes:
-        """What is printed behind the line that was typed. What is typed before the next prompt may get lost."""
+        """What is printed behind the typed line. What is typed before the next prompt may get lost."""
         os.write(self._fd, line.encode() + b"\r")
         return self.until(prompt, b"\r\n")
 
