@@ -19,7 +19,8 @@ from klani_resp.protocol.errors import ProtocolError
 from klani_resp.protocol.inline import split_words
 from klani_resp.protocol.parser import CarefulParser, ParserLimits, Request, RequestParser
 
-FUZZ_INPUTS = int(os.environ.get("KLANI_FUZZ_INPUTS", "20000"))
+FUZZ_INPUTS = int(os.environ.get("KLANI_FUZZ_INPUTS", "200000"))
+FUZZ_PARTS = 10  # each a test of its own, so that none needs more than some seconds
 FUZZ_SEED = int(os.environ.get("KLANI_FUZZ_SEED", "1"))
 LIMITS = ParserLimits()
 TIGHT = ParserLimits(arguments_max=4, bulk_bytes_max=30, request_bytes_max=50)
@@ -240,10 +241,11 @@ def random_chunks(rng: random.Random, data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
-def test_fuzz() -> None:
-    for number in range(FUZZ_INPUTS):
+@pytest.mark.parametrize("part", range(FUZZ_PARTS))
+def test_fuzz(part: int) -> None:
+    for number in range(part, FUZZ_INPUTS, FUZZ_PARTS):
         rng = random.Random(f"{FUZZ_SEED}-{number}")
-        limits = LIMITS if number % 2 else TIGHT
+        limits = LIMITS if number // FUZZ_PARTS % 2 else TIGHT
         data = random_input(rng)
         expected = parse_carefully(data, limits)
         for chunks in ([data], random_chunks(rng, data), random_chunks(rng, data)):

@@ -1,0 +1,383 @@
+"""A session without sockets: requests as lines typed in (`>`), replies as they are on the wire (`<`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from commands.spec import CommandError, Context, Job
+from klani_resp.app import App, StorageFailed
+from klani_resp.committer import InlineCommitter
+from klani_resp.config import Config
+from klani_resp.session import Session, Transport
+from klani_resp.tasks import serve_stream
+from tests.fake_disk import FakeDisk
+from tests.store import FakeClock, open_store
+
+SCHEMA = "> KL.CREATE seats SCHEMA rank U32 INDEX sold U8 INDEX\n< +OK\n"
+
+
+def new_app(**settings: Any) -> App:
+    app = App(Config(**settings))
+    engine, _ = open_store(FakeDisk(), clock=FakeClock())
+    app.opened(engine, InlineCommitter(engine.wal, app.release))
+    return app
+
+
+def new_session(app: App) -> Session:
+    return app.open_session(Transport("", ""))
+
+
+@pytest.fixture
+def app() -> App:
+    return new_app()
+
+
+@pytest.fixture
+def session(app: App) -> Session:
+    return new_session(app)
+
+
+def talk(session: Session, script: str) -> None:
+    """Plays a script: each run of requests goes in as one chunk, what comes back is compared whole."""
+    asked, expected = "", ""
+    for line in [*script.strip().splitlines(), "> "]:
+        line = line.lstrip()
+        mark, text = line[:1], line[2:]
+        if mark == "<":
+            expected += text + "\r\n"
+            continue
+        if expected:
+            assert session.receive(asked.encode()).decode() == expected, f"to {asked!r}"
+            asked = expected = ""
+        asked += text + "\r\n"
+
+
+def test_a_connection_introduces_itself(session: Session) -> None:
+    talk(
+        session,
+        """
+        > CLIENT ID
+        < :1
+        > CLIENT SETNAME till
+        > CLIENT GETNAME
+        < +OK
+        < $4
+        < till
+        > HELLO 3 SETNAME "till one"
+        < -ERR Client names cannot contain spaces, newlines or special characters.
+        > HELLO 4
+        < -NOPROTO unsupported protocol version
+        > RESET
+        > CLIENT GETNAME
+        < +RESET
+        < $-1
+        > SELECT 0
+        > SELECT 1
+        < +OK
+        < -ERR DB index is out of range
+        > CLIENT MAINT_NOTIFICATIONS ON
+        > CLIENT TRACKING ON
+        < -ERR unknown subcommand 'MAINT_NOTIFICATIONS'. Try CLIENT HELP.
+        < -ERR unknown subcommand 'TRACKING'. Try CLIENT HELP.
+        """,
+    )
+
+
+def test_hello_answers_in_the_version_that_it_chose(session: Session) -> None:
+    assert session.receive(b"HELLO 3\r\n").startswith(b"%7\r\n$6\r\nserver\r\n$5\r\nredis\r\n")
+    assert session.receive(b"CLIENT GETNAME\r\n") == b"_\r\n"
+    assert session.receive(b"HELLO 2\r\n").startswith(b"*14\r\n")
+
+
+def test_a_seat_is_sold(session: Session) -> None:
+    talk(
+        session,
+        SCHEMA
+        + """
+        > KL.INSERT 7 rank 3
+        > KL.INTERSECT seats rank 3 sold 0
+        < :1
+        < *1
+        < :7
+        > KL.SEEK seats:7
+        > KL.SEEK {seats}:8
+        < *4
+        < $4
+        < rank
+        < :3
+        < $4
+        < sold
+        < :0
+        < $-1
+        """,
+    )
+    token = int(session.receive(b"KL.TRYLOCK 7\r\n")[1:])
+    assert session.receive(b"KL.TRYLOCK 7\r\n") == b"$-1\r\n"
+    assert session.receive(b"KL.REPLACE 7 %d sold 1 UNLOCK\r\n" % token) == b"+OK\r\n"
+    assert session.receive(b"KL.INTERSECT seats rank 3 sold 0\r\n") == b"*0\r\n"
+
+
+def test_multi_takes_effect_as_one(session: Session) -> None:
+    talk(
+        session,
+        SCHEMA
+        + """
+        > MULTI
+        > KL.INSERT 1 rank 1
+        > MULTI
+        > KL.INSERT 2 rank
+        > KL.COUNT seats rank 1
+        < +OK
+        < +QUEUED
+        < -ERR MULTI calls can not be nested
+        < +QUEUED
+        < +QUEUED
+        > EXEC
+        < *3
+        < :1
+        < -ERR syntax error
+        < :1
+        > EXEC
+        > DISCARD
+        < -ERR EXEC without MULTI
+        < -ERR DISCARD without MULTI
+        > MULTI
+        > KL.SEEK
+        > EXEC
+        < +OK
+        < -ERR wrong number of arguments for 'kl.seek' command
+        < -EXECABORT Transaction discarded because of previous errors.
+        > MULTI
+        > KL.VERIFY seats rank 1
+        > KL.INSERT 9 rank 1
+        > EXEC
+        > KL.SEEK 9
+        < +OK
+        < -ERR Command not allowed inside a transaction
+        < +QUEUED
+        < -EXECABORT Transaction discarded because of previous errors.
+        < $-1
+        > MULTI
+        > KL.INSERT 9 rank 1
+        > DISCARD
+        > KL.SEEK 9
+        < +OK
+        < +QUEUED
+        < +OK
+        < $-1
+        """,
+    )
+
+
+def test_a_queue_has_limits() -> None:
+    session = new_session(new_app(transaction_commands_max=2, transaction_bytes_max=20))
+    aborted = "< -EXECABORT Transaction discarded because of previous errors."
+    talk(session, f"> MULTI\n> PING\n> PING\n> PING\n> EXEC\n{_queued(2)}\n{aborted}")
+    talk(session, f"> MULTI\n> PING\n> ECHO {'x' * 20}\n> EXEC\n{_queued(1)}\n{aborted}")
+    talk(session, "> MULTI\n> PING\n> EXEC\n< +OK\n< +QUEUED\n< *1\n< +PONG")
+
+
+def _queued(count: int) -> str:
+    return "\n".join(["< +OK", *["< +QUEUED"] * count, "< -ERR transaction is too long"])
+
+
+# --- positions --------------------------------------------------------------------------------------------
+
+
+def test_a_reply_waits_for_all_that_it_shows(app: App, session: Session) -> None:
+    engine, other = app.engine, new_session(app)
+    talk(session, SCHEMA + "> KL.INSERT 1 rank 1\n< :1")
+    app.wake_committer()
+    assert engine.released == engine.appended
+    talk(session, "> KL.INSERT 2 rank 2\n< :1")
+    assert session.hold == engine.appended > engine.released
+    talk(other, "> PING\n< +PONG")
+    assert other.hold == 0
+    talk(other, "> KL.COUNT seats rank 1\n< :1")
+    assert other.hold <= engine.released, "what is quiet is answered at once"
+    for reads in ("KL.SEEK 2", "KL.COUNT seats rank 2", "KL.INSERT 2 rank 3", "DBSIZE", "KL.NOSUCH"):
+        other.receive(reads.encode() + b"\r\n")
+        assert (other.hold == engine.appended) == (reads != "KL.NOSUCH"), reads
+    talk(session, "> MULTI\n> KL.INSERT 3 rank 3\n> EXEC\n< +OK\n< +QUEUED\n< *1\n< :1")
+    assert session.hold == engine.appended
+
+
+async def test_the_task_road_sends_only_what_is_durable(app: App) -> None:
+    class LaterCommitter(InlineCommitter):
+        def wake(self) -> None:
+            woken.set()
+
+    woken = trio.Event()
+    app.opened(app.engine, LaterCommitter(app.engine.wal, app.release))
+    client, served = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_stream, served, app)
+        await client.send_all(b"KL.CREATE seats SCHEMA rank U32\r\nPING\r\n")
+        await woken.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.WouldBlock):
+            _receive_nowait(client)
+        app.engine.wal.commit()
+        app.release(app.engine.wal.durable)
+        assert await client.receive_some() == b"+OK\r\n+PONG\r\n"
+        await client.send_eof()
+        assert await client.receive_some() == b""
+    assert app.sessions == {}
+
+
+def _receive_nowait(stream: Any) -> None:
+    if not stream.receive_stream._incoming._data:
+        raise trio.WouldBlock
+
+
+async def test_a_failed_store_answers_nothing_more(app: App) -> None:
+    class NoCommitter(InlineCommitter):
+        def wake(self) -> None:
+            app.fail(OSError(5, "Input/output error"))
+
+    app.opened(app.engine, NoCommitter(app.engine.wal, app.release))
+    client, served = trio.testing.memory_stream_pair()
+    await client.send_all(b"KL.CREATE seats SCHEMA rank U32\r\nPING\r\n")
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        await serve_stream(served, app)
+    assert await client.receive_some() == b""
+
+
+# --- turns, jobs, ends ------------------------------------------------------------------------------------
+
+
+def test_a_turn_is_bounded_and_order_is_kept() -> None:
+    session = new_session(new_app(turn_commands_max=3))
+    numbers = [b"%d" % number for number in range(8)]
+    replies = [session.receive(b"".join(b"ECHO %b\r\n" % number for number in numbers))]
+    assert session.more
+    while session.more:
+        replies.append(session.receive(b""))
+    assert [part.count(b"$") for part in replies] == [3, 3, 2]
+    assert b"".join(replies) == b"".join(b"$1\r\n%b\r\n" % number for number in numbers)
+
+
+def test_large_replies_end_a_turn() -> None:
+    session = new_session(new_app(turn_reply_bytes_max=100))
+    assert len(session.receive(b"ECHO %b\r\nPING\r\n" % (b"x" * 200))) > 200
+    assert session.more
+    assert session.receive(b"") == b"+PONG\r\n"
+    assert not session.more
+
+
+Answer = Callable[[object], Any]
+
+
+@pytest.fixture
+def job_command(app: App) -> Callable[[Answer], None]:
+    """Makes `KL.TABLES` of RESP2 a job that ends as told."""
+
+    def make(finish: Answer) -> None:
+        table = app.dispatcher.tables[2]
+        usual = table[b"KL.TABLES"]
+
+        def run(context: Context, argv: list[bytes]) -> bytes:
+            assert isinstance(context.client, Session)
+            return context.client.suspend(Job(run=lambda: None, finish=finish), usual)
+
+        table[b"KL.TABLES"] = run
+
+    return make
+
+
+def test_nothing_overtakes_a_job(session: Session, job_command: Callable[[Answer], None]) -> None:
+    job_command(lambda outcome: [outcome])
+    assert session.receive(b"PING\r\nKL.TABLES\r\nECHO a\r\nKL.TABLES\r\n") == b"+PONG\r\n"
+    assert session.job is not None
+    assert not session.more
+    assert session.receive(b"ECHO b\r\n*x\r\n") == b"", "not while the job runs"
+    assert session.finish_job("done") == b"*1\r\n$4\r\ndone\r\n"
+    assert session.more
+    assert session.receive(b"") == b"$1\r\na\r\n"
+    assert session.finish_job(CommandError("ERR no luck")) == b"-ERR no luck\r\n"
+    assert session.receive(b"") == b"$1\r\nb\r\n-ERR Protocol error: invalid multibulk length\r\n"
+    assert session.closing
+
+
+def test_a_job_inside_exec_is_refused(session: Session, job_command: Callable[[Answer], None]) -> None:
+    job_command(lambda outcome: outcome)
+    talk(
+        session,
+        """
+        > MULTI
+        > KL.TABLES
+        > PING
+        > EXEC
+        < +OK
+        < +QUEUED
+        < +QUEUED
+        < *2
+        < -ERR Command not allowed inside a transaction
+        < +PONG
+        """,
+    )
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "in EXEC"])
+def test_a_bug_ends_its_connection_only(
+    app: App, session: Session, caplog: pytest.LogCaptureFixture, inside: bool
+) -> None:
+    def run(context: Context, argv: list[bytes]) -> bytes:
+        raise ZeroDivisionError
+
+    app.dispatcher.tables[2][b"ECHO"] = run
+    if inside:
+        session.receive(b"MULTI\r\nECHO a\r\nPING\r\n")
+        expected = b"*2\r\n-ERR internal error\r\n+PONG\r\n"
+        assert session.receive(b"EXEC\r\nPING\r\n") == expected
+    else:
+        assert session.receive(b"PING\r\nECHO a\r\nPING\r\n") == b"+PONG\r\n-ERR internal error\r\n"
+    assert session.closing
+    assert session.receive(b"PING\r\n") == b""
+    assert "ZeroDivisionError" in caplog.text
+    talk(new_session(app), SCHEMA + "> PING\n< +PONG")
+
+
+def test_a_bug_in_a_job_s_end_does_too(session: Session, job_command: Callable[[Answer], None]) -> None:
+    job_command(lambda outcome: 1 // 0)
+    session.receive(b"KL.TABLES\r\nPING\r\n")
+    assert session.finish_job(None) == b"-ERR internal error\r\n"
+    assert session.closing
+    assert not session.more
+
+
+@pytest.mark.parametrize(
+    ("sent", "reply"),
+    [
+        (b"PING\r\nQUIT\r\nPING\r\n", b"+PONG\r\n+OK\r\n"),
+        (b"MULTI\r\nQUIT\r\n", b"+OK\r\n+OK\r\n"),
+        (b"PING\r\n*1\r\n:1\r\nPING\r\n", b"+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n"),
+        (b"POST / HTTP/1.1\r\nHost: here\r\nKL.DROP seats\r\n", b""),
+        (b"Host: here\r\nPING\r\n", b""),
+    ],
+)
+def test_what_ends_a_connection(session: Session, sent: bytes, reply: bytes) -> None:
+    assert session.receive(sent) == reply
+    assert session.closing
+
+
+def test_while_loading(caplog: pytest.LogCaptureFixture) -> None:
+    app = App(Config())
+    session = new_session(app)
+    loading = "< -LOADING Redis is loading the dataset in memory"
+    talk(session, f"> PING\n> KL.SEEK 1\n> MULTI\n> FOO\n{loading}\n{loading}\n{loading}\n{_UNKNOWN_FOO}")
+    talk(session, "> CLIENT ID\n< :1")
+    assert session.receive(b"HELLO\r\n").startswith(b"*14\r\n")
+    assert b"loading:1\r\n" in session.receive(b"INFO persistence\r\n")
+    engine, _ = open_store(FakeDisk())
+    app.opened(engine, InlineCommitter(engine.wal, app.release))
+    talk(session, "> PING\n< +PONG")
+    assert b"loading:0\r\n" in session.receive(b"INFO persistence\r\n")
+
+
+_UNKNOWN_FOO = "< -ERR unknown command 'FOO', with args beginning with: "
