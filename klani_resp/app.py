@@ -60,6 +60,9 @@ class App:
         self._limits = ParserLimits(config.arguments_max, config.bulk_bytes_max, config.request_bytes_max)
         self.row_files = trio.Lock()  # one checkpoint at a time; KL.VERIFY makes one too
         self._released = trio.lowlevel.ParkingLot()
+        self._emptied = trio.lowlevel.ParkingLot()
+        self._receiving: set[trio.CancelScope] = set()
+        self._is_stopping = False
         self._next_id = 1
 
     def opened(self, engine: Engine, committer: Committer | InlineCommitter) -> None:
@@ -86,6 +89,29 @@ class App:
     def close_session(self, session: Session) -> None:
         del self.sessions[session.id]
         self.counters.commands += session.commands_done
+        if not self.sessions:
+            self._emptied.unpark_all()
+
+    # --- the end, on the task road --------------------------------------------------------------------
+
+    async def receive(self, stream: trio.abc.ReceiveStream) -> bytes:
+        """What comes next on a stream; nothing at its end, or once `drain` is under way."""
+        if not self._is_stopping:
+            with trio.CancelScope() as scope:
+                self._receiving.add(scope)
+                try:
+                    return bytes(await stream.receive_some(self.config.receive_bytes_max))
+                finally:
+                    self._receiving.discard(scope)
+        return b""
+
+    async def drain(self) -> None:
+        """Nothing more is received; back when all that was has been answered and the sessions are gone."""
+        self._is_stopping = True
+        for scope in self._receiving:
+            scope.cancel()
+        while self.sessions:
+            await self._emptied.park()
 
     # --- positions ------------------------------------------------------------------------------------
 

@@ -68,6 +68,7 @@ class Server:
         self._reactor = Reactor(self._app, self._doorbell) if use_epoll else None
         self._committer: Committer | None = None
         self._listeners: list[socket.socket] = []
+        self._accepting = trio.CancelScope()
 
     async def run(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         self._opening.lock()
@@ -106,7 +107,8 @@ class Server:
                 self._reactor.stop()
                 await self._reactor.drained.wait()
             else:
-                await self._app.released(self._app.engine.appended)
+                self._accepting.cancel()
+                await self._app.drain()
         if deadline.cancelled_caught:
             log.warning("not drained in %g s: connections are closed", self._config.drain_seconds_max)
 
@@ -161,7 +163,8 @@ class Server:
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._listeners]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._answer_doorbell)
-            await trio.serve_listeners(self._serve_socket, listeners)
+            with self._accepting:
+                await trio.serve_listeners(self._serve_socket, listeners, handler_nursery=nursery)
 
     async def _answer_doorbell(self) -> None:
         while True:

@@ -24,11 +24,11 @@ async def serve_stream(stream: trio.abc.Stream, app: App, transport: Transport |
 
 async def _serve(stream: trio.abc.Stream, app: App, session: Session) -> None:
     while not session.closing:
-        data = await stream.receive_some(app.config.receive_bytes_max)
+        data = await app.receive(stream)
         if not data:
             return
         session.used_at = time.monotonic()
-        reply = session.receive(bytes(data))
+        reply = session.receive(data)
         await _send(stream, app, session, reply)
         while session.job is not None or session.more:
             reply = await app.run_job(session) if session.job is not None else session.receive(b"")

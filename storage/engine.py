@@ -305,9 +305,15 @@ class Engine:
     def intersect(
         self, table: Table, criteria: dict[bytes, Value], limit: int, after: int | None, free: bool
     ) -> list[int]:
-        """Ids of matching rows, ascending; `limit` 0 is all; `free` leaves out what is locked now."""
+        """`posting` and `listed` in one."""
         posting = self.posting(table, criteria)
-        if posting is None or not posting.rows or after == fmt.ROW_ID_MAX:
+        return [] if posting is None else self.listed(table, posting, limit, after, free)
+
+    def listed(self, table: Table, posting: Posting, limit: int, after: int | None, free: bool) -> list[int]:
+        """A list's ids, ascending, above `after`; `limit` 0 is all; `free` leaves out what is locked now."""
+        if posting.position > self.released:
+            self.note(posting.position)
+        if not posting.rows or after == fmt.ROW_ID_MAX:
             return []
         ids: Iterator[int] = (
             iter(posting.rows) if after is None else posting.rows.iter_equal_or_larger(after + 1)

@@ -20,6 +20,7 @@ from pyroaring import BitMap
 from storage.schema import Schema, Value
 
 COMBINATIONS_MAX = 65_536  # kept lists per table; the oldest makes room
+PLANS_MAX = 4_096
 
 
 class Posting:
@@ -33,6 +34,7 @@ class Posting:
 
 
 Columns = tuple[int, ...]
+Plan = tuple[Posting, int, int | None, bool]  # list, limit, after, free
 
 
 class Index:
@@ -48,7 +50,8 @@ class Index:
         self._items = tuple(self.lists.items())
         # What takes a combination's values out of a record, and its kept lists.
         self._combined: tuple[tuple[Callable[[Any], Any], dict[tuple[Value, ...], Posting]], ...] = ()
-        self.dropped_position = 0  # of the last change to a list that was dropped when empty
+        # Questions as they were asked, with the list that answers them; emptied when any list goes.
+        self.plans: dict[tuple[bytes, ...], Plan] = {}
 
     def find(self, columns: Columns, values: tuple[Value, ...]) -> Posting | None:
         """The list of the rows whose columns all have these values; None when no row ever had."""
@@ -82,7 +85,13 @@ class Index:
         self.kept += 1
         return combined
 
+    def remember(self, asked: tuple[bytes, ...], plan: Plan) -> None:
+        if len(self.plans) >= PLANS_MAX:
+            self.plans.clear()
+        self.plans[asked] = plan
+
     def _evict(self) -> None:
+        self.plans.clear()
         for columns in list(self.combinations):
             lists = self.combinations[columns]
             if lists:
@@ -123,6 +132,7 @@ class Index:
 
     def drop_empty(self, durable: int) -> None:
         """Forgets single lists that no row is in any more, once their last change is durable."""
+        self.plans.clear()
         for lists in self.lists.values():
             for value in [v for v, p in lists.items() if not p.rows and p.position <= durable]:
                 del lists[value]

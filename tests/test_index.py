@@ -142,3 +142,21 @@ def test_load_gives_the_list_back() -> None:
     found = lists.find((column,), (3,))
     assert found is not None
     assert list(found.rows) == [1, 70_000]
+
+
+def test_a_remembered_plan_never_outlives_its_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan points at a list; when the list makes room or is dropped, the plan goes with it."""
+    described = Schema.from_description([["a", "U8", 1], ["b", "U8", 1]])
+    lists = index.Index(described)
+    first, second = described.column_of[b"a"], described.column_of[b"b"]
+    for row in range(4):
+        lists.update(row, None, (1, 1, b"", row % 2, row // 2), 1)
+    found = lists.find((first, second), (0, 0))
+    assert found is not None and list(found.rows) == [0]
+    lists.remember((b"a", b"0", b"b", b"0"), (found, 64, None, False))
+    monkeypatch.setattr(index, "COMBINATIONS_MAX", 1)
+    lists.find((first, second), (1, 1))
+    assert lists.plans == {}
+    lists.remember((b"a", b"0"), (found, 64, None, False))
+    lists.drop_empty(1)
+    assert lists.plans == {}

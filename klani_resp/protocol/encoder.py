@@ -26,6 +26,8 @@ def _ids_template(count: int) -> str:
 def ids(values: Sequence[int]) -> bytes:
     """An array of integers. One `%` for all of them: 64 ids in 6 us, where a join takes 11."""
     count = len(values)
+    if not count:
+        return b"*0\r\n"
     if count <= TEMPLATE_IDS_MAX:
         return (_ids_template(count) % tuple(values)).encode()
     return (f"*{count}\r\n" + ":%d\r\n" * count % tuple(values)).encode()
