@@ -52,9 +52,9 @@ class Log:
 
 
 def read_log(fs: Fs, directory: Path, uuid: bytes, start: int, durable: int, until: int | None = None) -> Log:
-    """Batches from the one that holds position `start` (a batch boundary).
+    """The batches behind position `start`; one that holds it is taken from there on.
 
-    `durable`: what the checkpoint names. With `until`, stops at that position and judges nothing behind it.
+    `durable`: what the checkpoint names. With `until`, ends at that position and judges nothing behind it.
     """
     segments = _segments(fs, directory, uuid, start)
     log = Log(end=start, durable=durable, segments=[(s.first, s.path) for s in segments])
@@ -65,7 +65,7 @@ def read_log(fs: Fs, directory: Path, uuid: bytes, start: int, durable: int, unt
     for number, segment in enumerate(segments):
         following = segments[number + 1] if number + 1 < len(segments) else None
         stop = following.first if following else until
-        offset, position = _read_segment(log, segment, start, stop)
+        offset, position = _read_segment(log, segment, start, stop, until)
         if following is not None and position == following.first:
             continue
         if until is not None and position >= until:
@@ -106,19 +106,26 @@ def _open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
     return Segment(path, data, epoch, salt, first)
 
 
-def _read_segment(log: Log, segment: Segment, start: int, stop: int | None) -> tuple[int, int]:
-    """Takes sound batches up to `stop`; answers offset and position behind the last."""
+def _read_segment(
+    log: Log, segment: Segment, start: int, stop: int | None, until: int | None
+) -> tuple[int, int]:
+    """Takes sound batches up to `stop`, of them only what lies between `start` and `until`.
+
+    Answers offset and position behind the last. A checkpoint's position is the end of a record, but may lie
+    inside a batch: the committer takes all that waits, what came behind the cut included.
+    """
     offset, position, crc = fmt.SEGMENT_BYTES, segment.first, 0
     while stop is None or position < stop:
         header = sound_batch(segment, offset)
         if header is None or header.first != position or header.previous_crc != crc:
             break
-        begin = offset + fmt.BATCH.size
-        if position >= start:
-            log.batches.append(Batch(segment.data[begin : begin + header.length], position, segment, offset))
-        elif position + header.length > start:
-            raise DamageError(f"{segment.path}: position {start} is inside the batch at offset {offset}")
-        position += header.length
+        first, position = position, position + header.length
+        if position > start:
+            begin = offset + fmt.BATCH.size - first
+            low, high = max(first, start), position if until is None else min(position, until)
+            log.batches.append(Batch(segment.data[begin + low : begin + high], low, segment, offset))
+            if low > first:  # what it ends with was synced with what the checkpoint rests on
+                log.durable = max(log.durable, position)
         offset += fmt.padded(header.length)
         crc = header.crc
         log.durable = max(log.durable, header.durable)

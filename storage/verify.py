@@ -172,8 +172,6 @@ class Verification:
             return None, counted.corrupt
         schema, last = self._table.schema, {}
         for batch in log.batches:
-            if batch.first >= self.position:
-                break
             for _, kind, _, number, row, _, offset in records(batch):
                 if number == self._table.number and kind >= fmt.Kind.INSERT:
                     values = schema.trim(schema.record.unpack_from(batch.payload, offset))

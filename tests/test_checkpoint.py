@@ -8,6 +8,7 @@ import pytest
 
 from storage import format as fmt
 from storage import row_file
+from storage.check import check
 from storage.engine import Engine
 from storage.errors import DamageError, StartError
 from storage.manifest import Manifest
@@ -86,6 +87,29 @@ def test_each_block_is_as_it_was_when_writers_come_between_two_blocks(seed: int)
         if block in before and rows.directories[0][block * 4096 : (block + 1) * 4096] != before[block]
     }
     assert changed <= rows.dirty
+
+
+@pytest.mark.parametrize("state_behind", [None, 3])
+def test_the_cut_may_lie_inside_a_batch(state_behind: int | None) -> None:
+    """The committer takes all that waits: what came before the cut and behind it, in one batch."""
+    disk, engine = store()
+    write(engine, 1, 2)
+    cut = engine.begin_checkpoint()
+    write(engine, 1, 5)
+    write(engine, 2, 6)
+    engine.wal.commit()
+    cut.write()
+    engine.end_checkpoint(cut)
+    if state_behind is not None:
+        write(engine, 2, state_behind)
+        engine.wal.commit()
+    before = contents(engine)
+    assert list(check(disk, DIRECTORY)) == []
+    for _ in range(3):
+        disk = disk.crash()
+        engine, warnings = open_store(disk)
+        assert (contents(engine), warnings) == (before, [])
+        assert_sound(engine, disk)
 
 
 def test_cuts_do_not_nest() -> None:

@@ -43,6 +43,23 @@ def test_all_three_agree() -> None:
     assert_sound(engine, disk)
 
 
+def test_the_position_may_lie_inside_a_batch() -> None:
+    """The committer takes all that waits: writes from before the question and behind it, in one batch."""
+    disk, engine = store()
+    table = engine.table(b"seats")
+    write(engine, 2, 1)
+    question = Verification(engine, table, b"state", 1)
+    question.start()
+    write(engine, 0, 1)
+    write(engine, 1, 0)
+    engine.wal.commit()
+    assert question.finish(question.run()) == Verdict(420, 106, 106, 106, 0, True)
+    write(engine, 3, 1)
+    engine.wal.commit()
+    assert verify(engine) == Verdict(420, 107, 107, 107, 0, True), "and from there on"
+    assert_sound(engine, disk)
+
+
 def test_later_writes_change_none_of_it() -> None:
     disk, engine = store()
     table = engine.table(b"seats")
