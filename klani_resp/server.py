@@ -1,7 +1,7 @@
 """Composition root: opens the store, listens, serves, drains, closes. One tree of nurseries has all tasks.
 
 serve            shielded from the caller's cancellation, which only starts the drain
-  services       the committer's thread; it ends last, when nothing can append any more
+  services       changes of the log's segment; they end last, when nothing can append any more
     traffic      connections, loading, checkpoints; ends when it is drained, or at the deadline
 """
 
@@ -11,6 +11,7 @@ import gc
 import logging
 import select
 import socket
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -25,9 +26,11 @@ from klani_resp.tasks import serve_stream
 from storage.engine import EngineOptions
 from storage.fs import Fs
 from storage.recovery import Opening
+from storage.syncer import open_syncer
 
 log = logging.getLogger("klani_resp")
 CHECKPOINT_POLL_SECONDS = 0.1
+SYNC_SECONDS = 1.0  # everysec
 HAS_EPOLL = hasattr(select, "epoll")
 
 
@@ -122,15 +125,24 @@ class Server:
         for warning in opening.warnings:
             log.warning("%s", warning)
         engine = opening.engine
-        everysec = self._config.appendfsync == "everysec"
-        self._committer = Committer(engine.wal, everysec=everysec, ring=self._doorbell.ring)
-        self._committer.released = engine.released
-        services.start_soon(self._commit, self._committer)
+        self._committer = Committer(
+            engine.wal,
+            open_syncer(engine.fs),
+            always=self._config.appendfsync == "always",
+            roll=partial(services.start_soon, self._next_segment),
+        )
+        if self._reactor is not None:
+            self._reactor.watch_syncs(self._committer.fd)
         gc.collect()
         gc.freeze()  # what was loaded lives as long as the process: no collection walks it again
         app.opened(engine, self._committer)
         loaded.set()
-        await self._checkpoints()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._checkpoints)
+            if self._reactor is None:
+                nursery.start_soon(self._take_syncs)
+            if self._config.appendfsync == "everysec":
+                nursery.start_soon(self._sync_each_second)
 
     async def _report(
         self, loaded: trio.Event, addresses: list[str], task_status: trio.TaskStatus[list[str]]
@@ -139,12 +151,22 @@ class Server:
         log.info("ready to accept connections on %s", ", ".join(addresses))
         task_status.started(addresses)
 
-    async def _commit(self, committer: Committer) -> None:
-        """The thread is never abandoned: whoever cancels this waits until `stop` has let it finish."""
-        await trio.to_thread.run_sync(committer.run, limiter=trio.CapacityLimiter(1))
-        if committer.failure is not None:
-            self._app.fail(committer.failure)
-            raise StorageFailed(str(committer.failure)) from committer.failure
+    async def _next_segment(self) -> None:
+        """Beside the loop; what is appended meanwhile waits for it. Raises StorageFailed."""
+        assert self._committer is not None
+        try:
+            await trio.to_thread.run_sync(self._app.engine.wal.next_segment)
+            self._committer.rolled()
+        except OSError as error:
+            self._app.fail(error)
+        self._app.check()
+        self._app.take_released()
+        self._doorbell.ring()
+
+    async def _sync_each_second(self) -> None:
+        while True:
+            await trio.sleep(SYNC_SECONDS)
+            self._app.make_durable()
 
     async def _checkpoints(self) -> None:
         while True:
@@ -162,15 +184,16 @@ class Server:
             return
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._listeners]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._answer_doorbell)
             with self._accepting:
                 await trio.serve_listeners(self._serve_socket, listeners, handler_nursery=nursery)
 
-    async def _answer_doorbell(self) -> None:
+    async def _take_syncs(self) -> None:
+        """What the reactor does, for the task road."""
+        assert self._committer is not None
         while True:
-            await trio.lowlevel.wait_readable(self._doorbell.fd)
-            self._doorbell.silence()
-            self._app.take_released()
+            await trio.lowlevel.wait_readable(self._committer.fd)
+            self._app.sync_ended()
+            self._app.wake_committer()
 
     async def _serve_socket(self, stream: trio.SocketStream) -> None:
         sock = stream.socket

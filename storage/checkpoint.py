@@ -48,7 +48,6 @@ class Checkpoint:
 
     def write(self) -> None:
         """Blocks until the checkpoint is durable. The log must be, up to `position`."""
-        self._wal.sync()  # under `everysec` and `no` the records are written, but maybe not synced yet
         assert self._wal.durable >= self.position, "rows must not come before their log"
         fs, directory = self._fs, self._directory
         uuid = self.manifest.uuid_bytes

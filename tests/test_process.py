@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -93,6 +94,22 @@ def test_what_was_sent_before_the_signal_is_answered(
     again = start()
     with redis.Redis(port=again.port) as client:
         assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) >= answered
+
+
+def test_without_its_sync_process_it_answers_nothing_more_and_ends(start: Start) -> None:
+    """That is a failed sync: nobody can say what is on disk. The next start finds all that was answered."""
+    running = start()
+    make_seats(running.port, 10)
+    (child,) = map(int, Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split())
+    os.kill(child, signal.SIGKILL)
+    with redis.Redis(port=running.port, retry=Retry(NoBackoff(), 0)) as client:
+        with pytest.raises(redis.ConnectionError):
+            client.execute_command("KL.INSERT", "seats:99", "is_booked", 1)
+    assert running.process.wait(20) == 1
+    check_sound(running.directory)
+    again = start()
+    with redis.Redis(port=again.port) as client:
+        assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) == 10
 
 
 def test_one_server_at_a_time_uses_a_directory(start: Start) -> None:
