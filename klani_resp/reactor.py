@@ -35,6 +35,8 @@ LINE_FEED = ord("\n")
 MAX_CLIENTS = b"-ERR max number of clients reached\r\n"
 
 
+# Connections with a chunk each that is likely to be whole requests; the others, with theirs.
+Arrived = tuple[list[Connection], list[bytes], list[tuple[Connection, bytes]]]
 Held = tuple[int, list[tuple[Connection, bytes]]]  # a turn's replies, and the position that they wait for
 
 
@@ -126,17 +128,16 @@ class Reactor:
             self._continue()
         elif not events:
             return False
-        self._receive(events, now)
+        self._execute(*self._receive(events, now))
         self._end_turn()
         return True
 
-    def _receive(self, events: list[tuple[int, int]], now: float) -> None:
-        """Takes what has come on all ready sockets, parses it in one go, and executes it."""
+    def _receive(self, events: list[tuple[int, int]], now: float) -> Arrived:
+        """Takes what has come on all ready sockets."""
         connections, bytes_max, readable = self._connections, self._config.receive_bytes_max, select.EPOLLIN
         arrived: list[Connection] = []
         chunks: list[bytes] = []
         apart: list[tuple[Connection, bytes]] = []
-        received = 0
         for fd, event in events:
             connection = connections.get(fd)
             if connection is None:
@@ -155,7 +156,6 @@ class Reactor:
                 connection.input_ended = True
                 self._unusual.append(connection)
                 continue
-            received += len(data)
             session = connection.session
             session.used_at = now
             if session.is_between and data[-1] == LINE_FEED:
@@ -163,33 +163,52 @@ class Reactor:
                 chunks.append(data)
             else:
                 apart.append((connection, data))
-        self._app.counters.received_bytes += received
+        return arrived, chunks, apart
+
+    def _execute(
+        self, arrived: list[Connection], chunks: list[bytes], apart: list[tuple[Connection, bytes]]
+    ) -> None:
+        """Parses all in one go, and executes it."""
+        app, sendable, unusual = self._app, self._sendable, self._unusual
+        app.counters.received_bytes += sum(map(len, chunks)) + sum(len(data) for _, data in apart)
+        released = app.engine.released
         batches = self._parser.parse(chunks)
         if batches is None:  # one of them is no ordinary request: each session finds out for itself
             apart += zip(arrived, chunks, strict=True)
         else:
             for connection, requests in zip(arrived, batches, strict=True):
-                self._take(connection, connection.session.execute(requests))
+                session = connection.session
+                reply = session.execute(requests)
+                # As `_take`, without its call.
+                if session.hold > released or connection.held:
+                    self._hold(connection, session.hold, reply)
+                elif reply:
+                    sendable.append((connection, reply))
+                if not session.is_between:
+                    unusual.append(connection)
         for connection, data in apart:
             self._take(connection, connection.session.receive(data))
 
     def _take(self, connection: Connection, reply: bytes) -> None:
         """What a session gave: to be sent at the end of the turn, or held until it may be shown."""
         session = connection.session
-        hold = session.hold
-        if hold > self._app.engine.released or connection.held:
-            if reply:
-                connection.held += 1
-                connection.held_bytes += len(reply)
-                self._holding.append((connection, reply))
-                if hold > self._holding_for:
-                    self._holding_for = hold
-                if connection.held_bytes > self._config.output_bytes_max:
-                    self._check_waiting(connection)
+        if session.hold > self._app.engine.released or connection.held:
+            self._hold(connection, session.hold, reply)
         elif reply:
             self._sendable.append((connection, reply))
         if not session.is_between:
             self._unusual.append(connection)
+
+    def _hold(self, connection: Connection, position: int, reply: bytes) -> None:
+        if not reply:
+            return
+        connection.held += 1
+        connection.held_bytes += len(reply)
+        self._holding.append((connection, reply))
+        if position > self._holding_for:
+            self._holding_for = position
+        if connection.held_bytes > self._config.output_bytes_max:
+            self._check_waiting(connection)
 
     def _end_turn(self) -> None:
         """The log's group is on its way before the replies that need not wait for it."""

@@ -20,7 +20,6 @@ SANS_IO = [
     "klani_resp/session.py",
     "klani_resp/dispatcher.py",
     "klani_resp/compiler.py",
-    "klani_resp/convert.py",
 ]
 LINES_MAX = 400
 FUNCTION_LINES_MAX = 60

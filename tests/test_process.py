@@ -102,9 +102,11 @@ def test_without_its_sync_process_it_answers_nothing_more_and_ends(start: Start)
     make_seats(running.port, 10)
     (child,) = map(int, Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split())
     os.kill(child, signal.SIGKILL)
-    with redis.Redis(port=running.port, retry=Retry(NoBackoff(), 0)) as client:
-        with pytest.raises(redis.ConnectionError):
-            client.execute_command("KL.INSERT", "seats:99", "is_booked", 1)
+    with (
+        redis.Redis(port=running.port, retry=Retry(NoBackoff(), 0)) as client,
+        pytest.raises(redis.ConnectionError),
+    ):
+        client.execute_command("KL.INSERT", "seats:99", "is_booked", 1)
     assert running.process.wait(20) == 1
     check_sound(running.directory)
     again = start()
