@@ -40,10 +40,8 @@ class Family:
     def run(self, context: Context, words: list[bytes]) -> Any:
         """Runs the subcommand that `words` begins with."""
         name, arguments = words[0].upper(), words[1:]
-        found = self._members.get(name)
+        found = self._help if name == b"HELP" else self._members.get(name)
         if found is None:
-            if name == b"HELP" and not arguments:
-                return self._help()
             shown = words[0][:128].decode("utf-8", "surrogateescape")
             raise CommandError(f"ERR unknown subcommand '{shown}'. Try {self.name} HELP.")
         if len(arguments) < found.least or (found.most is not None and len(arguments) > found.most):
@@ -51,7 +49,11 @@ class Family:
             raise CommandError(f"ERR wrong number of arguments for '{full}' command")
         return found.handler(context, arguments)
 
-    def _help(self) -> list[Status]:
+    @property
+    def _help(self) -> Subcommand:
+        return Subcommand(lambda context, arguments: self._help_lines(), 0, 0, "")
+
+    def _help_lines(self) -> list[Status]:
         lines = [f"{self.name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
         for name, member in self._members.items():
             lines += [name.decode(), "    " + member.summary]

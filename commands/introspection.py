@@ -83,7 +83,7 @@ def command_docs(context: Context, words: list[bytes]) -> dict[str, dict[str, An
 
 
 @_family.member(
-    "GETKEYS", summary="<command> [<argument> ...]: which of its arguments is a key.", least=1, most=None
+    "GETKEYS", summary="<command> <argument> ...: which of its arguments is a key.", least=2, most=None
 )
 def command_getkeys(context: Context, words: list[bytes]) -> list[bytes]:
     spec = _find(words[0])
@@ -112,12 +112,16 @@ def _docs(spec: Command) -> dict[str, Any]:
 def arguments(syntax: str) -> list[dict[str, Any]]:
     """A syntax line as redis-cli's hints want it: a map per argument, blocks within blocks."""
     spaced = syntax.replace("[", " [ ").replace("]", " ] ").replace("|", " | ")
-    return _sequence(iter(spaced.split()))
+    return _sequence(iter(spaced.split()))[0]
 
 
-def _sequence(words: Iterator[str]) -> list[dict[str, Any]]:
-    """Up to the closing bracket. `PX <ms>` is one argument with a token; `...` repeats what stands before."""
+def _sequence(words: Iterator[str]) -> tuple[list[dict[str, Any]], bool]:
+    """Up to the closing bracket, and whether `...` stands before it: all within the bracket may be repeated.
+
+    `PX <ms>` is one argument with a token.
+    """
     found: list[dict[str, Any]] = []
+    repeats = False
     token = ""
     for word in words:
         if word == "]":
@@ -130,25 +134,21 @@ def _sequence(words: Iterator[str]) -> list[dict[str, Any]]:
             found.append({"name": token.lower(), "type": "pure-token", "token": token})
             token = ""
         if word == "[":
-            inner = _sequence(words)
-            if not inner:  # `[...]`: what stands before it may be repeated
-                word = "..."
-            else:
-                one = (
-                    inner[0]
-                    if len(inner) == 1
-                    else {"name": inner[0]["name"], "type": "block", "arguments": inner}
-                )
-                found.append(_flagged(one, "optional"))
-                continue
-        if word == "...":
-            if found:
-                found[-1] = _flagged(found[-1], "multiple")
+            inner, is_multiple = _sequence(words)
+            one = (
+                inner[0]
+                if len(inner) == 1
+                else {"name": inner[0]["name"], "type": "block", "arguments": inner}
+            )
+            one = _flagged(one, "optional")
+            found.append(_flagged(one, "multiple") if is_multiple else one)
+        elif word == "...":
+            repeats = True
         elif word != "|":
             token = word
     if token:
         found.append({"name": token.lower(), "type": "pure-token", "token": token})
-    return found
+    return found, repeats
 
 
 def _flagged(argument: dict[str, Any], flag: str) -> dict[str, Any]:

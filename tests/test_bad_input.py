@@ -168,6 +168,8 @@ def test_refused_texts_are_redis_s_own(
             ("CLIENT", "NOPE"),
             ("CLIENT", "SETNAME", "a b"),
             ("CLIENT",),
+            ("CLIENT", "HELP", "x"),
+            ("COMMAND", "GETKEYS", "PING"),
             ("HELLO", "4"),
             ("HELLO", "3", "NOPE"),
             ("HELLO", "03"),
