@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from commands.spec import CommandError, Context, Status
 
 Handler = Callable[[Context, list[bytes]], Any]
+PATTERN_BYTES_MAX = 128  # longer than any name; a megabyte of `*a` took seconds, and nobody was served
+
+
+def name_matcher(pattern: bytes) -> Callable[[str], bool]:
+    """Whether a lower-case name fits a glob pattern."""
+    if len(pattern) > PATTERN_BYTES_MAX:
+        raise CommandError(f"ERR a pattern has at most {PATTERN_BYTES_MAX} bytes, not {len(pattern)}")
+    lowered = pattern.decode("utf-8", "surrogateescape").lower()
+    return lambda name: fnmatchcase(name, lowered)
 
 
 @dataclass(frozen=True, slots=True)

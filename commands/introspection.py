@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Any
 
-from commands.family import Family
+from commands.family import Family, name_matcher
 from commands.spec import (
     REGISTERED,
     Arg,
@@ -66,8 +65,7 @@ def command_list(context: Context, words: list[bytes]) -> list[str]:
         return names
     if len(words) != 3 or words[0].upper() != b"FILTERBY" or words[1].upper() != b"PATTERN":
         raise syntax_error()
-    pattern = words[2].decode("utf-8", "surrogateescape").lower()
-    return [name for name in names if fnmatchcase(name, pattern)]
+    return list(filter(name_matcher(words[2]), names))
 
 
 @_family.member("INFO", summary="[<name> ...]: arity, flags and key positions.", most=None)

@@ -219,6 +219,15 @@ def test_numbers_beyond_all_are_refused_not_computed(wire: Callable[..., Wire], 
     check_undisturbed(disturbed)
 
 
+def test_a_pattern_is_no_program(wire: Callable[..., Wire], disturbed: Client) -> None:
+    """To compile a megabyte of it took seconds, in which nobody was served."""
+    one = wire()
+    for words in (("CONFIG", "GET"), ("COMMAND", "LIST", "FILTERBY", "PATTERN")):
+        assert one.ask(*words, "*a" * 500_000) == b"-ERR a pattern has at most 128 bytes, not 1000000\r\n"
+        assert not one.ask(*words, "*a" * 64).startswith(b"-")
+    check_undisturbed(disturbed)
+
+
 def test_too_many_arguments_and_too_long_ones_end_the_connection(
     wire: Callable[..., Wire], disturbed: Client
 ) -> None:
