@@ -23,6 +23,7 @@ from klani_resp.reactor import Reactor
 from klani_resp.session import Transport
 from klani_resp.tasks import serve_stream
 from storage.engine import EngineOptions
+from storage.errors import StoreError
 from storage.fs import Fs
 from storage.recovery import Opening
 
@@ -79,7 +80,14 @@ class Server:
                 remove_unix_socket(self._config)
             self._doorbell.close()
         if not self._app.is_loading:
+            self._close_store()
+
+    def _close_store(self) -> None:
+        """Whoever reads the log is told that the end failed, not the start."""
+        try:
             self._app.engine.close()
+        except (OSError, StoreError) as error:
+            raise StorageFailed(f"the last checkpoint: {error}") from error
 
     async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         self._listeners = open_listeners(self._config)

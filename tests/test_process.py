@@ -95,6 +95,20 @@ def test_what_was_sent_before_the_signal_is_answered(
         assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) >= answered
 
 
+def test_an_end_that_fails_says_so_and_loses_nothing(start: Start) -> None:
+    running = start()
+    make_seats(running.port, 10)
+    tables = running.directory / "tables"
+    tables.rmdir()  # the last checkpoint has nowhere to write its rows to
+    assert running.stop() == 1
+    last = running.directory.with_name("data.log").read_text().splitlines()[-1]
+    assert last.startswith("klani-resp: the store cannot be written any more")
+    assert "tables" in last
+    tables.mkdir()
+    with redis.Redis(port=start().port) as client:
+        assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) == 10
+
+
 def test_one_server_at_a_time_uses_a_directory(start: Start) -> None:
     running = start()
     make_seats(running.port, 10)
