@@ -95,6 +95,28 @@ def test_what_was_sent_before_the_signal_is_answered(
         assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) >= answered
 
 
+def test_clients_cannot_take_the_log_s_descriptors(
+    start: Start, wire: Callable[..., Wire], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = tmp_path / "python"
+    limited.write_text(f'#!/bin/sh\nulimit -n 64\nexec {sys.executable} "$@"\n')
+    limited.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(limited))
+    running = start()
+    make_seats(running.port, 10)
+    crowd = [wire(running.port) for _ in range(100)]
+    answers = [one.ask("PING") for one in crowd]
+    assert answers[0] == b"+PONG\r\n"
+    assert answers[-1] == b"-ERR max number of clients reached\r\n"
+    # A checkpoint opens its files, and the next segment of the log would.
+    crowd[0].send("KL.VERIFY", "seats", "is_booked", 0)
+    assert crowd[0].until(b"ok\r\n:1\r\n")[1] is False
+    for one in crowd:
+        one.socket.close()
+    assert running.stop() == 0
+    assert "connections_max is 32, not 10000" in running.directory.with_name("data.log").read_text()
+
+
 def test_an_end_that_fails_says_so_and_loses_nothing(start: Start) -> None:
     running = start()
     make_seats(running.port, 10)
