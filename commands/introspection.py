@@ -35,11 +35,14 @@ def _find(name: bytes) -> Command | None:
 
 def _info(spec: Command) -> list[Any]:
     """The ten elements of COMMAND INFO. Subcommands and key specifications are left to DOCS."""
-    flags = [Status(text) for flag, text in _FLAG_NAMES.items() if spec.flags & flag]
-    return [spec.name.lower(), spec.arity, flags, *spec.keys, _categories(spec), [], [], []]
+    return [spec.name.lower(), spec.arity, flag_names(spec), *spec.keys, categories(spec), [], [], []]
 
 
-def _categories(spec: Command) -> list[Status]:
+def flag_names(spec: Command) -> list[Status]:
+    return [Status(text) for flag, text in _FLAG_NAMES.items() if spec.flags & flag]
+
+
+def categories(spec: Command) -> list[Status]:
     """ACL categories, from the same flags as everything else."""
     names = ["@fast" if spec.flags & Flags.FAST else "@slow"]
     if spec.flags & Flags.WRITE:

@@ -16,7 +16,7 @@ COUNT_MAX = 1_000  # rows of one step, 5 ms: all others wait meanwhile
 
 @command(
     "KL.SCAN",
-    summary="Answers rows by ascending id from a cursor on; cursor 0 starts and ends.",
+    summary="Answers the next cursor and an array of [id, row] by ascending id; cursor 0 starts and ends.",
     syntax="<table> <cursor> [COUNT <n>]",
     args=(("table", Arg.TABLE), ("cursor", Arg.INTEGER), ("words", Arg.REST)),
     reply=Reply.ANY,
