@@ -234,6 +234,16 @@ def test_a_unix_socket_serves_too_and_is_gone_after_the_end(start: Start, tmp_pa
     assert again.stop() == 0
 
 
+def test_a_socket_that_another_server_put_in_its_place_stays(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "klani.sock"
+    first = start(unixsocket=path)
+    path.unlink()
+    start(directory=tmp_path / "other", unixsocket=path)
+    assert first.stop() == 0
+    with redis.Redis(unix_socket_path=str(path)) as near:
+        assert near.ping()
+
+
 # --- killed under load --------------------------------------------------------------------------------
 
 
