@@ -19,11 +19,17 @@ import trio
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import Committer, Doorbell
 from klani_resp.config import Config
-from klani_resp.listeners import describe_address, open_listeners, remove_unix_socket
+from klani_resp.listeners import (
+    describe_address,
+    open_listeners,
+    remove_unix_socket,
+    unix_socket_identity,
+)
 from klani_resp.reactor import Reactor
 from klani_resp.session import Transport
 from klani_resp.tasks import serve_stream
 from storage.engine import EngineOptions
+from storage.errors import StoreError
 from storage.fs import Fs
 from storage.recovery import Opening
 from storage.syncer import open_syncer
@@ -71,6 +77,7 @@ class Server:
         self._reactor = Reactor(self._app, self._doorbell) if use_epoll else None
         self._committer: Committer | None = None
         self._listeners: list[socket.socket] = []
+        self._unix_socket: tuple[int, int] | None = None
         self._accepting = trio.CancelScope()
 
     async def run(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -78,14 +85,21 @@ class Server:
         try:
             await self._serve(stop, task_status)
         finally:
-            if self._listeners:
-                remove_unix_socket(self._config)
+            remove_unix_socket(self._config, self._unix_socket)
             self._doorbell.close()
         if not self._app.is_loading:
+            self._close_store()
+
+    def _close_store(self) -> None:
+        """Whoever reads the log is told that the end failed, not the start."""
+        try:
             self._app.engine.close()
+        except (OSError, StoreError) as error:
+            raise StorageFailed(f"the last checkpoint: {error}") from error
 
     async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         self._listeners = open_listeners(self._config)
+        self._unix_socket = unix_socket_identity(self._config)
         addresses = [describe_address(sock.family, sock.getsockname()) for sock in self._listeners]
         log.info("listening on %s", ", ".join(addresses))
         async with trio.open_nursery() as services:

@@ -168,10 +168,20 @@ def test_refused_texts_are_redis_s_own(
             ("CLIENT", "NOPE"),
             ("CLIENT", "SETNAME", "a b"),
             ("CLIENT",),
+            ("CLIENT", "HELP", "x"),
+            ("COMMAND", "GETKEYS", "PING"),
             ("HELLO", "4"),
             ("HELLO", "3", "NOPE"),
+            ("HELLO", "03"),
+            ("HELLO", "-3"),
+            ("HELLO", "9" * 30),
             ("SELECT", "99"),
             ("SELECT", "x"),
+            ("SELECT", "00"),
+            ("SELECT", "-0"),
+            ("SELECT", "-1"),
+            ("SELECT", "9" * 30),
+            ("SELECT", str(2**31)),
             ("AUTH", "x"),
             ("AUTH", "a", "b"),
             ("EXEC",),
@@ -206,6 +216,15 @@ def test_numbers_beyond_all_are_refused_not_computed(wire: Callable[..., Wire], 
             answer = one.ask(*words)
             assert answer.startswith((b"-ERR ", b"-NOPROTO ")), words[:4]
             assert len(answer) < 500
+    check_undisturbed(disturbed)
+
+
+def test_a_pattern_is_no_program(wire: Callable[..., Wire], disturbed: Client) -> None:
+    """To compile a megabyte of it took seconds, in which nobody was served."""
+    one = wire()
+    for words in (("CONFIG", "GET"), ("COMMAND", "LIST", "FILTERBY", "PATTERN")):
+        assert one.ask(*words, "*a" * 500_000) == b"-ERR a pattern has at most 128 bytes, not 1000000\r\n"
+        assert not one.ask(*words, "*a" * 64).startswith(b"-")
     check_undisturbed(disturbed)
 
 

@@ -288,7 +288,7 @@ def test_syntax_becomes_arguments() -> None:
 
     assert [told(one) for one in arguments("<key> [<key> ...] [PX <ms>] [FREE]")] == [
         ("key", None),
-        ("key", None, "multiple", "optional"),
+        ("key", None, "optional", "multiple"),
         ("ms", "PX", "optional"),
         ("free", "FREE", "optional"),
     ]
@@ -297,5 +297,6 @@ def test_syntax_becomes_arguments() -> None:
         ("f", "SCHEMA"),
         ("t", None),
         ("index", "INDEX", "optional"),
-        ("f", None, "optional", ("f", None), ("t", None), ("index", "INDEX", "optional", "multiple")),
+        # The whole block is repeated, not its last word.
+        ("f", None, "optional", "multiple", ("f", None), ("t", None), ("index", "INDEX", "optional")),
     ]
