@@ -31,6 +31,7 @@ class NotYet:
         self.seen = self.appended = self.durable = self.released = 0
         self.tables: dict[bytes, Any] = {}
         self.default_table = b""
+        self.clock = time.monotonic_ns
 
     def note(self, position: int) -> None: ...
 

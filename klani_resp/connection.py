@@ -33,15 +33,11 @@ class Connection:
         self.session = session
         self.held = 0  # replies that the reactor holds back
         self.held_bytes = 0
-        self.unsent = b""
+        self.unsent = bytearray()  # cheap at both ends, however much it is
         self.mask = mask  # what epoll watches
         self.input_ended = False
         self.is_working = False  # a job of its session is under way
         self.is_closed = False
-
-    @property
-    def waiting_bytes(self) -> int:
-        return self.held_bytes + len(self.unsent)
 
     @property
     def is_done(self) -> bool:

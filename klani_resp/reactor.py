@@ -202,13 +202,13 @@ class Reactor:
     def _hold(self, connection: Connection, position: int, reply: bytes) -> None:
         if not reply:
             return
+        if self._reads_too_slowly(connection):
+            return
         connection.held += 1
         connection.held_bytes += len(reply)
         self._holding.append((connection, reply))
         if position > self._holding_for:
             self._holding_for = position
-        if connection.held_bytes > self._config.output_bytes_max:
-            self._check_waiting(connection)
 
     def _end_turn(self) -> None:
         """The log's group is on its way before the replies that need not wait for it."""
@@ -236,7 +236,7 @@ class Reactor:
         sent_bytes = 0
         for connection, reply in self._sendable:
             if connection.unsent or connection.is_closed:
-                self._keep_unsent(connection, reply)
+                self._keep_unsent(connection, reply, 0)
                 continue
             try:
                 sent = connection.send(reply)
@@ -247,7 +247,7 @@ class Reactor:
                 continue
             sent_bytes += sent
             if sent != len(reply):
-                self._keep_unsent(connection, reply[sent:])
+                self._keep_unsent(connection, reply, sent)
         self._sendable.clear()
         app.counters.sent_bytes += sent_bytes
         if self._unusual:
@@ -298,22 +298,25 @@ class Reactor:
 
     # --- replies --------------------------------------------------------------------------------------
 
-    def _keep_unsent(self, connection: Connection, data: bytes) -> None:
-        if connection.is_closed:
+    def _keep_unsent(self, connection: Connection, reply: bytes, sent: int) -> None:
+        if connection.is_closed or self._reads_too_slowly(connection):
             return
-        connection.unsent += data
-        self._check_waiting(connection)
+        connection.unsent += memoryview(reply)[sent:]
         self._unusual.append(connection)
 
-    def _check_waiting(self, connection: Connection) -> None:
-        if connection.waiting_bytes > self._config.output_bytes_max:
-            log.warning(
-                "client %d at %s reads too slowly: %d bytes of replies wait, its connection is closed",
-                connection.session.id,
-                connection.session.transport.address,
-                connection.waiting_bytes,
-            )
-            self._drop(connection)
+    def _reads_too_slowly(self, connection: Connection) -> bool:
+        """Judged by what waits already: one large reply says nothing of its reader. If so, it is gone."""
+        waiting = connection.held_bytes + len(connection.unsent)
+        if waiting <= self._config.output_bytes_max:
+            return False
+        log.warning(
+            "client %d at %s reads too slowly: %d bytes of replies wait, its connection is closed",
+            connection.session.id,
+            connection.session.transport.address,
+            waiting,
+        )
+        self._drop(connection)
+        return True
 
     # --- one connection -------------------------------------------------------------------------------
 
@@ -328,7 +331,7 @@ class Reactor:
                 self._drop(connection)
                 return False
             self._app.counters.sent_bytes += sent
-            connection.unsent = connection.unsent[sent:]
+            del connection.unsent[:sent]
             self._unusual.append(connection)
         if event & (select.EPOLLHUP | select.EPOLLERR) and not connection.mask & select.EPOLLIN:
             self._drop(connection)  # nobody is left to answer to
@@ -369,7 +372,7 @@ class Reactor:
         if connection.is_closed:
             return
         connection.is_closed = True
-        connection.unsent = b""
+        connection.unsent = bytearray()
         del self._connections[connection.fd]
         connection.sock.close()
         self._app.close_session(connection.session)

@@ -23,6 +23,7 @@ from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")
+CLOCK_COMMANDS = 64  # of one turn, between two looks at the clock
 INTERNAL_ERROR = error_reply("ERR internal error")
 
 
@@ -162,13 +163,18 @@ class Session:
         """As many commands as one turn may do; the others wait in `_pending`."""
         if self._pending or self.job is not None or len(requests) > self._config.turn_commands_max:
             requests = self._next_turn(requests)
-        large = self._config.turn_reply_bytes_max
+        room = self._config.turn_reply_bytes_max
+        clock = context.engine.clock
+        deadline = clock() + self._config.busy_ms_max * 1_000_000
         replies: list[bytes] = []
         left = iter(requests)
         for argv in left:
             reply = self._execute(context, argv)
             replies.append(reply)
-            if self.closing or self.job is not None or len(reply) > large:
+            room -= len(reply)
+            if self.closing or self.job is not None or room < 0:
+                break
+            if not len(replies) % CLOCK_COMMANDS and clock() > deadline:
                 break
         if not self.closing and (waiting := list(left)):
             self._pending = waiting + self._pending

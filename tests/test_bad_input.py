@@ -288,3 +288,17 @@ def test_headers_that_announce_much_take_no_memory(server: launch.Server, wire: 
         one.send_bytes(b"*4096\r\n$1048576\r\nx")
     wire().ask("PING")
     assert server.rss_bytes() - before < RSS_GROWTH_BYTES_MAX
+
+
+def test_what_a_client_does_not_read_costs_no_more_the_more_it_is(
+    server: launch.Server, wire: Callable[..., Wire]
+) -> None:
+    """32 MiB of replies wait. When each further one copied them all, that was 7 s of CPU."""
+    before = sum(server.cpu_seconds())
+    silent = wire()
+    echo = b"*2\r\n$4\r\nECHO\r\n$10000\r\n%b\r\n" % (b"x" * 10_000)
+    for _ in range(32):
+        silent.send_bytes(echo * 100)
+    assert wire().ask("PING") == b"+PONG\r\n"
+    silent.socket.close()
+    assert sum(server.cpu_seconds()) - before < 2.0
