@@ -112,13 +112,11 @@ class Session:
 
     def execute(self, requests: list[Request]) -> bytes:
         """As `receive`, with requests that were parsed elsewhere: only while `is_between`."""
-        if self.closing:
-            return b""
         context = self._context
         engine = context.engine
         engine.seen = 0
         if len(requests) == 1 and self.is_between:
-            # Without pipelining this is every turn: no list, no loop.
+            # As `_turn` does it. Without pipelining this is every turn: no list, no loop.
             self.commands_done += 1
             argv = requests[0]
             try:
@@ -129,6 +127,8 @@ class Session:
                 reply = self._bug(argv)
             self.hold = engine.seen
             return reply
+        if self.closing:
+            return b""
         replies = self._turn(context, requests)
         self.more = bool(self._pending) and self.job is None and not self.closing
         if self._parser.error is not None:
@@ -141,16 +141,6 @@ class Session:
         self.is_between = (
             self._parser.is_between and not self._pending and self.job is None and not self.closing
         )
-
-    def _execute(self, context: Context, argv: Request) -> bytes:
-        """One command's reply; nothing when it has become a job."""
-        self.commands_done += 1
-        try:
-            return self._table[argv[0]](context, argv)
-        except Suspended:
-            return b""
-        except Exception:
-            return self._bug(argv)
 
     def _bug(self, argv: Request) -> bytes:
         """To be called while the exception is handled."""
@@ -169,7 +159,13 @@ class Session:
         replies: list[bytes] = []
         left = iter(requests)
         for argv in left:
-            reply = self._execute(context, argv)
+            self.commands_done += 1
+            try:
+                reply = self._table[argv[0]](context, argv)
+            except Suspended:
+                reply = b""
+            except Exception:
+                reply = self._bug(argv)
             replies.append(reply)
             room -= len(reply)
             if self.closing or self.job is not None or room < 0:
