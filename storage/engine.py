@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from storage.checkpoint import Checkpoint
 
 TABLES_MAX = 1024
+RECORD_HEAD_BYTES = fmt.RECORD.size
 _INSERT, _REPLACE = int(fmt.Kind.INSERT), int(fmt.Kind.REPLACE)  # without an enum's look-ups
 
 
@@ -244,11 +245,15 @@ class Engine:
         wal = self.wal
         length = table.record_bytes
         position = fields[1] = wal.appended + length
-        record = table.pack(length, kind, 0, table.number, row, 0 if old is None else old[1], *fields)
-        if row >> 16 not in table.rows.directories:
-            table.rows.add_directory(row >> 16)
+        if old is None:
+            previous = 0
+            if row >> 16 not in table.rows.directories:
+                table.rows.add_directory(row >> 16)
+        else:
+            previous = old[1]
+        record = table.pack(length, kind, 0, table.number, row, previous, *fields)
         wal.append(record)
-        table.apply(row, old, fields, record[fmt.RECORD.size :])
+        table.apply(row, old, fields, record[RECORD_HEAD_BYTES:])
         if position > self.seen:
             self.seen = position
 
