@@ -18,9 +18,9 @@ from storage.manifest import NAME as MANIFEST_NAME
 from storage.manifest import Manifest, TableState
 from storage.recovery import LOCK_NAME
 from storage.replay import Replay
+from storage.scan import RowFile
 from storage.schema import Schema
 from storage.table import Table
-from storage.verify import BlockColumn, RowFileScan
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -112,21 +112,18 @@ def _check_table(
     tell: object,
 ) -> Iterator[str]:
     path = row_file.table_path(directory, state.number)
-    scan = RowFileScan(fs, directory, state)
-    column = BlockColumn(scan.schema, scan.schema.fields[0].name)
     found = BitMap()
     newer = restorable = 0
-    for block, first, count, image in scan.blocks():
-        copy = copies.get(row_file.Place(state.number, block))
-        if image is None:
+    for step in RowFile(fs, directory, state).steps():
+        for block in step.corrupt:
+            copy = copies.get(row_file.Place(state.number, block))
             if copy is None or not fmt.block_is_sound(copy, block):
                 yield f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum"
                 continue
             restorable += 1
-            image = copy
-        newer += fmt.BLOCK.unpack_from(image)[2] > manifest.position
-        tokens, _ = column.read(image, count)
-        found.update([first + i for i, token in enumerate(tokens) if token])
+            step.put(block, copy)
+        newer += sum(position > manifest.position for position in step.positions())
+        found |= step.ids(step.present())
     if callable(tell):
         tell(f"table {state.name}: {len(found)} rows, {restorable} blocks to restore from double-write")
     if not newer and len(found) != state.rows:
