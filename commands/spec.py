@@ -7,7 +7,7 @@ Python value, or raises `CommandError`. It knows nothing of RESP, sockets or tri
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import Any, Protocol
@@ -113,13 +113,19 @@ class Job:
     On the loop `start`; then, once the log is durable up to `position` (which `start` may set), `run` in a
     worker thread, which must touch no live state; then `finish` on the loop, which answers the reply's
     value. An `exclusive` job has the row files to itself: no checkpoint runs beside it.
+
+    Python in a thread still stops the loop. So a long array of row ids is `slices` instead, and nothing else:
+    each slice is made on the loop and the others have their turn in between. What it shows must not change
+    meanwhile. Inside EXEC all slices are made at once.
     """
 
-    run: Callable[[], Any]
-    finish: Callable[[Any], Any]
+    run: Callable[[], Any] = lambda: None
+    finish: Callable[[Any], Any] = lambda outcome: outcome
     start: Callable[[], None] | None = None
     position: int = 0
     exclusive: bool = False
+    slices: Iterator[list[int]] | None = None
+    count: int = 0  # of all ids in the slices
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ _COMMAND = (sys.executable, "-P", "-c", _PROGRAM, _ROOT)
 
 def counting_beside(fs: Fs) -> Counting:
     """Another process sees the operating system's files only; anything else is counted in place."""
-    return ChildProcess() if isinstance(fs, OsFs) else InPlace(fs)
+    return ChildProcess() if type(fs) is OsFs else InPlace(fs)
 
 
 class ChildProcess:

@@ -77,6 +77,7 @@ class Engine:
         self.checkpoint_position = manifest.position
         self.checkpoints = 0
         self.readonly_reason: str | None = None
+        self.dropped: list[Table] = []  # whose memory is still to be freed: storage.dismantle
         self.lock_fd = -1
 
     # --- positions ------------------------------------------------------------------------------------
@@ -178,9 +179,10 @@ class Engine:
         del self.tables[table.name]
         del self.by_number[table.number]
         self._note_names()
-        for lease in {id(lease): lease for lease in table.leases.values()}.values():
-            lease.rows = tuple(key for key in lease.rows if key[0] is not table)
-        table.leases.clear()
+        for lease in table.leases.values():
+            if len(lease.rows) > 1:  # it may lock rows of other tables, too
+                lease.rows = tuple(key for key in lease.rows if key[0] is not table)
+        self.dropped.append(table)
 
     def _note_names(self) -> None:
         self.default = self.tables.get(self.default_table)
