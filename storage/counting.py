@@ -6,6 +6,7 @@ read what is on disk through fresh descriptors and have nothing from the server 
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,14 +105,30 @@ def _last_writes(fs: Fs, question: Question, manifest: Manifest) -> dict[int, bo
     log = read_log(fs, wal, manifest.uuid_bytes, start, start, end)
     if log.end < end:
         raise DamageError(f"{wal}: the log ends at position {log.end}, it was durable up to {end}")
-    needle = Needle.of(Schema.from_description(question.schema), question.name, question.value)
+    schema = Schema.from_description(question.schema)
+    needle = Needle.of(schema, question.name, question.value)
+    rest = schema.record_bytes - needle.offset - len(needle.data)
+    write = struct.Struct(f"{fmt.RECORD.format}{needle.offset}x{len(needle.data)}s{rest}x")
+    mine, insert, wanted = question.table, fmt.Kind.INSERT, needle.data
     last: dict[int, bool] = {}
     for batch in log.batches:
         payload = batch.payload
+        if _all_have_length(payload, write.size):  # as in a sale: 0.2 us each instead of 0.5
+            for _, kind, _, table, row, _, found in write.iter_unpack(payload):
+                if table == mine and kind >= insert:
+                    last[row] = found == wanted
+            continue
         for _, kind, _, table, row, _, offset in records(batch):
-            if table == question.table and kind >= fmt.Kind.INSERT:
+            if table == mine and kind >= insert:
                 last[row] = needle.is_in(payload, offset)
     return last
+
+
+def _all_have_length(payload: bytes, length: int) -> bool:
+    """Whether each record has it: the first does, so the second begins there, and so on."""
+    count, rest = divmod(len(payload), length)
+    head = length.to_bytes(4, "little")
+    return not rest and all(payload[at::length] == head[at : at + 1] * count for at in range(4))
 
 
 def _count(fs: Fs, question: Question, manifest: Manifest) -> Counted:
