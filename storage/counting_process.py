@@ -22,6 +22,7 @@ from pyroaring import BitMap
 from storage.counting import Counted, Counting, CountingError, InPlace, Question
 from storage.fs import Fs, OsFs
 
+END_SECONDS_MAX = 1.0  # between the end of its answers and its own
 _ROOT = str(Path(__file__).resolve().parent.parent)
 # It gives way to whoever serves. The package comes from where this one is, whatever else is installed.
 _PROGRAM = """import os, sys
@@ -73,30 +74,39 @@ class ChildProcess:
         except OSError as error:  # no process to be had, no descriptor
             raise CountingError(error) from error
         except EOFError:
-            assert self._child is not None
-            self._child.kill()
-            raise CountingError(f"its process ended with status {self._child.wait()}") from None
+            raise CountingError(f"its process ended with status {self._status()}") from None
+
+    def _status(self) -> int:
+        assert self._child is not None
+        with suppress(subprocess.TimeoutExpired):
+            return self._child.wait(END_SECONDS_MAX)
+        self._child.kill()
+        return self._child.wait()
 
 
 def serve(questions: BinaryIO, answers: BinaryIO) -> None:
-    """The child: answers until the input ends."""
+    """The child: answers until the input ends, or nobody is left to read."""
     counting = InPlace(OsFs())
-    for line in questions:
-        what, question = _decode_question(line)
-        try:
-            counted = counting.from_log(question) if what == "log" else counting.from_rows(question)
-        except CountingError as error:
-            answers.write(json.dumps({"error": error.reason}).encode() + b"\n")
-        else:
-            bitmap = counted.matched.serialize()
-            head = {
-                "rows": counted.rows,
-                "corrupt": sorted(counted.corrupt),
-                "is_whole": counted.is_whole,
-                "bytes": len(bitmap),
-            }
-            answers.write(json.dumps(head).encode() + b"\n" + bitmap)
-        answers.flush()
+    with suppress(BrokenPipeError):
+        for line in questions:
+            answers.write(_answer(counting, line))
+            answers.flush()
+
+
+def _answer(counting: Counting, line: bytes) -> bytes:
+    what, question = _decode_question(line)
+    try:
+        counted = counting.from_log(question) if what == "log" else counting.from_rows(question)
+    except CountingError as error:
+        return json.dumps({"error": error.reason}).encode() + b"\n"
+    bitmap = counted.matched.serialize()
+    head = {
+        "rows": counted.rows,
+        "corrupt": sorted(counted.corrupt),
+        "is_whole": counted.is_whole,
+        "bytes": len(bitmap),
+    }
+    return json.dumps(head).encode() + b"\n" + bitmap
 
 
 def _read_answer(answers: IO[bytes]) -> Counted:

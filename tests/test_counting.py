@@ -125,8 +125,8 @@ ANSWER = '{"rows": 1, "corrupt": [], "is_whole": true, "bytes": 1000000}'
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        ((sys.executable, "-c", "raise SystemExit(3)"), "its process ended with status"),
-        ((sys.executable, "-c", "input()"), "its process ended with status"),
+        ((sys.executable, "-c", "raise SystemExit(3)"), "its process ended with status 3"),
+        ((sys.executable, "-c", "input()"), "its process ended with status 0"),
         ((sys.executable, "-c", f"input(); print({ANSWER!r}, flush=True)"), "its process ended with status"),
         ((sys.executable, "-c", 'print(\'{"error": "no luck"}\', flush=True); input()'), "no luck"),
         (("./no such program",), "No such file or directory"),

@@ -92,7 +92,7 @@ async def test_the_others_have_their_turn_after_each_slice() -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(other)
         assert await app.run_job(session) == array(range(10, ROWS))
-    assert turns >= 4
+    assert turns >= 3, "between four slices"
     assert app.slicing == 0
 
 
