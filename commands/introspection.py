@@ -168,7 +168,7 @@ def _flagged(argument: dict[str, Any], flag: str) -> dict[str, Any]:
     flags=Flags.CONNECTION,
     group="server",
     complexity="O(commands)",
-    subcommands=_family.names,
+    family=_family,
 )
 def command_(context: Context, words: list[bytes]) -> object:
     if not words:

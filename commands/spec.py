@@ -8,11 +8,14 @@ Python value, or raises `CommandError`. It knows nothing of RESP, sockets or tri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, IntFlag
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from storage.engine import Engine
+
+if TYPE_CHECKING:
+    from commands.family import Family
 
 
 class CommandError(Exception):
@@ -76,6 +79,8 @@ class Client(Protocol):
     library_version: bytes
     protocol: int
 
+    @property
+    def in_transaction(self) -> bool: ...
     def set_protocol(self, version: int) -> None: ...
     def close_after_reply(self) -> None: ...
     def reset(self) -> None: ...
@@ -142,7 +147,7 @@ class Command:
     since: str
     group: str
     keys: tuple[int, int, int]  # first, last, step, as in COMMAND
-    subcommands: tuple[str, ...] = field(default=())
+    family: Family | None = None  # of its subcommands
 
 
 REGISTERED: dict[str, Command] = {}
@@ -161,7 +166,7 @@ def command(
     group: str = "inventory",
     optional: int = 0,
     least: int | None = None,
-    subcommands: tuple[str, ...] = (),
+    family: Family | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the function below it as the command `name`.
 
@@ -187,7 +192,7 @@ def command(
             since=since,
             group=group,
             keys=(first, first, 1) if first else (0, 0, 0),
-            subcommands=subcommands,
+            family=family,
         )
         return handler
 

@@ -53,6 +53,8 @@ def discard(context: Context) -> str:
     group=GROUP,
 )
 def watch(context: Context, keys: list[bytes]) -> str:
+    if context.client.in_transaction:
+        raise CommandError("ERR WATCH inside MULTI is not allowed")
     raise CommandError(
         "ERR WATCH is not supported: lock the rows with KL.TRYLOCK, KL.REPLACE checks the token"
     )
