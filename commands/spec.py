@@ -146,8 +146,20 @@ class Command:
     syntax: str
     since: str
     group: str
-    keys: tuple[int, int, int]  # first, last, step, as in COMMAND
+    keys: tuple[int, int, int]  # first, last, step, as in COMMAND: a negative last counts from the end
+    keys_end: frozenset[bytes]  # words at which keys end that are as many as the client likes
     family: Family | None = None  # of its subcommands
+
+    def keys_of(self, argv: list[bytes]) -> list[bytes]:
+        """Those of the arguments that are keys; `argv` has the name, and the arity fits."""
+        first, last, step = self.keys
+        if not first:
+            return []
+        end = last + 1 if last >= 0 else len(argv) + last + 1
+        if self.keys_end:
+            behind = range(first + 1, len(argv))
+            end = next((i for i in behind if argv[i].upper() in self.keys_end), len(argv))
+        return argv[first:end:step]
 
 
 REGISTERED: dict[str, Command] = {}
@@ -166,12 +178,16 @@ def command(
     group: str = "inventory",
     optional: int = 0,
     least: int | None = None,
+    keys: tuple[int, int, int] | None = None,
+    keys_end: tuple[bytes, ...] = (),
     family: Family | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the function below it as the command `name`.
 
     `args` are positional, in order; the last `optional` of them may be absent (the handler's own defaults
     serve); REST takes what remains and needs nothing unless `least` (arguments beyond the name) says so.
+    The first KEY is the one key, unless `keys` (positions, as COMMAND has them) says more, or `keys_end` that
+    keys follow it up to one of these words.
     """
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -191,7 +207,8 @@ def command(
             syntax=syntax,
             since=since,
             group=group,
-            keys=(first, first, 1) if first else (0, 0, 0),
+            keys=keys or ((first, first, 1) if first else (0, 0, 0)),
+            keys_end=frozenset(keys_end),
             family=family,
         )
         return handler

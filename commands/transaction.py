@@ -48,6 +48,7 @@ def discard(context: Context) -> str:
     syntax="<key> [<key> ...]",
     args=(("keys", Arg.REST),),
     least=1,
+    keys=(1, -1, 1),
     reply=Reply.STATUS,
     flags=Flags.FAST | Flags.CONNECTION,
     group=GROUP,
