@@ -28,8 +28,9 @@ from storage.wal import SEGMENT_BYTES, Wal
 if TYPE_CHECKING:
     from storage.checkpoint import Checkpoint
 
-TABLES_MAX = 1024
 RECORD_HEAD_BYTES = fmt.RECORD.size
+TABLES_MAX = 1024  # at a time
+TABLE_NUMBER_MAX = 0xFFFF  # a record has 16 bits for it, and none is used again
 _INSERT, _REPLACE = int(fmt.Kind.INSERT), int(fmt.Kind.REPLACE)  # without an enum's look-ups
 
 
@@ -150,8 +151,10 @@ class Engine:
             if if_not_exists and existing.schema.describe() == schema.describe():
                 return
             raise StoreError(f"EXISTS table '{name.decode()}' exists")
-        if len(self.tables) >= TABLES_MAX or self.next_table > 0xFFFF:
+        if len(self.tables) >= TABLES_MAX:
             raise StoreError(f"ERR too many tables, at most {TABLES_MAX}")
+        if self.next_table > TABLE_NUMBER_MAX:
+            raise StoreError(f"ERR a store makes {TABLE_NUMBER_MAX} tables in its life: all are used up")
         number = self.next_table
         body = json.dumps({"name": name.decode(), "schema": schema.describe()}).encode()
         self._append_catalog(fmt.Kind.CREATE, number, body)

@@ -124,6 +124,17 @@ def test_the_largest_row_id(session: Session) -> None:
     assert session.receive(frame(b"KL.INTERSECT", b"seats", b"rank", b"7")) == b"*1\r\n:4294967295\r\n"
 
 
+def test_how_many_tables_there_can_be(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = (b"KL.CREATE", b"halls", b"SCHEMA", b"x", b"U8")
+    engine = session._context.engine
+    engine.next_table = 65_535
+    assert one_line(session, *create) == "+OK"
+    assert one_line(session, b"KL.DROP", b"halls") == ":1"
+    assert one_line(session, *create) == "-ERR a store makes 65535 tables in its life: all are used up"
+    monkeypatch.setattr("storage.engine.TABLES_MAX", len(engine.tables))
+    assert one_line(session, *create) == "-ERR too many tables, at most 2"
+
+
 def test_a_full_disk_refuses_writes_only(session: Session) -> None:
     session._context.engine.readonly_reason = "MISCONF the disk is full"
     assert one_line(session, b"KL.INSERT", b"1", b"rank", b"1") == "-MISCONF the disk is full"
