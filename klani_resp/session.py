@@ -19,13 +19,12 @@ from commands.spec import CommandError, Context, Job, RawReply
 from klani_resp.compiler import Run, refused
 from klani_resp.config import Config
 from klani_resp.dispatcher import NOT_IN_MULTI, Dispatcher
-from klani_resp.protocol.errors import error_reply
+from klani_resp.protocol.errors import INTERNAL_ERROR, ParserBug
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")
 CLOCK_COMMANDS = 64  # of one turn, between two looks at the clock
-INTERNAL_ERROR = error_reply("ERR internal error")
 
 
 class Suspended(Exception):
@@ -113,7 +112,12 @@ class Session:
         """Executes what `data` completes. With `more` set, call it again with b"" after the others' turn."""
         if self.closing:
             return b""
-        requests = self._parser.feed(data) if data else []
+        try:
+            requests = self._parser.feed(data) if data else []
+        except Exception:
+            log.exception("bug in the parser of client %d: its connection is closed", self.id)
+            self._parser.fail(ParserBug("internal error"))
+            requests = []
         if not self._parser.is_between:
             self.is_between = False
         return self.execute(requests)

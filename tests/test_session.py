@@ -14,6 +14,7 @@ from commands.spec import CommandError, Context, Job
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
+from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from klani_resp.session import Session, Transport
 from klani_resp.tasks import serve_stream
 from tests.conftest import frame
@@ -387,6 +388,37 @@ def test_a_bug_ends_its_connection_only(
     assert session.receive(b"PING\r\n") == b""
     assert "ZeroDivisionError" in caplog.text
     talk(new_session(app), SCHEMA + "> PING\n< +PONG")
+
+
+class BrokenParser(RequestParser):
+    """Finds a bug in itself: at the word `bug`, with bytes of this client left in the reader of all."""
+
+    def feed(self, data: bytes) -> list[Request]:
+        if b"bug" in data:
+            self._reader.feed(b"*1\r\n$4\r\nQUIT\r\n")
+            raise ZeroDivisionError
+        return super().feed(data)
+
+
+def test_a_bug_of_the_parser_ends_its_connection_only(
+    app: App,
+    session: Session,
+    job_command: Callable[[Answer], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job_command(lambda outcome: [outcome])
+    session._parser = BrokenParser(ParserLimits())
+    assert session.receive(b"PING\r\nKL.TABLES\r\nECHO a\r\n") == b"+PONG\r\n"
+    assert session.receive(b"ECHO bug\r\n") == b"", "in its turn"
+    assert session.finish_job("done") == b"*1\r\n$4\r\ndone\r\n"
+    assert session.receive(b"") == b"$1\r\na\r\n-ERR internal error\r\n"
+    assert session.closing
+    assert session.receive(b"PING\r\n") == b""
+    assert "ZeroDivisionError" in caplog.text
+    other = new_session(app)
+    pings = b"*1\r\n$4\r\nPING\r\n" * 20
+    assert other.receive(pings) == b"+PONG\r\n" * 20, "not what the other left behind"
+    assert not other.closing
 
 
 def test_a_bug_in_a_job_s_end_does_too(session: Session, job_command: Callable[[Answer], None]) -> None:
