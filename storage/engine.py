@@ -288,7 +288,7 @@ class Engine:
             if not locks.is_free(table, row, now):
                 return None
         token = self.draw_token()
-        locks.grant(locks.Lease(token, deadline, owner, keys))
+        locks.grant(locks.Lease(token, deadline, owner, keys), now)
         return token
 
     def unlock(self, keys: list[locks.RowKey], token: int) -> int:
@@ -355,10 +355,7 @@ class Engine:
             return 0
         total = len(posting.rows)
         if free and table.leases:
-            now = self.clock()
-            total -= sum(
-                1 for row in table.leases if row in posting.rows and not locks.is_free(table, row, now)
-            )
+            total -= sum(1 for row in locks.taken(table, self.clock()) if row in posting.rows)
         return total
 
     # --- checkpoints ----------------------------------------------------------------------------------
