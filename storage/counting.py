@@ -7,6 +7,7 @@ read what is on disk through fresh descriptors and have nothing from the server 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from pyroaring import BitMap
 
 from storage import format as fmt
+from storage import index_file
 from storage.errors import DamageError, StartError, StoreError
 from storage.fs import Fs
 from storage.log_reader import read_log, records
@@ -36,7 +38,7 @@ class Question:
 
 @dataclass(slots=True)
 class Counted:
-    """`is_whole` is False when the log is damaged, or ends before the question's position."""
+    """`is_whole` is False when the log or the index is damaged, or the log ends before the position."""
 
     rows: int = 0
     matched: BitMap = field(default_factory=BitMap)
@@ -57,6 +59,7 @@ class Counting(Protocol):
 
     def from_log(self, question: Question) -> Counted: ...
     def from_rows(self, question: Question) -> Counted: ...
+    def from_index(self, question: Question) -> Counted: ...
     def close(self) -> None: ...
 
 
@@ -67,14 +70,17 @@ class InPlace:
         self._fs = fs
 
     def from_log(self, question: Question) -> Counted:
-        try:
-            return count_from_log(self._fs, question)
-        except (StoreError, OSError) as error:
-            raise CountingError(error) from error
+        return self._count(count_from_log, question)
 
     def from_rows(self, question: Question) -> Counted:
+        return self._count(count_from_rows, question)
+
+    def from_index(self, question: Question) -> Counted:
+        return self._count(count_from_index, question)
+
+    def _count(self, count: Callable[[Fs, Question], Counted], question: Question) -> Counted:
         try:
-            return count_from_rows(self._fs, question)
+            return count(self._fs, question)
         except (StoreError, OSError) as error:
             raise CountingError(error) from error
 
@@ -84,6 +90,22 @@ class InPlace:
 def count_from_rows(fs: Fs, question: Question) -> Counted:
     """From the row file alone, whatever checkpoint it is at."""
     return _count(fs, question, Manifest.load(fs, question.directory))
+
+
+def count_from_index(fs: Fs, question: Question) -> Counted:
+    """From the index file alone. `rows` are those that it says are there."""
+    manifest = Manifest.load(fs, question.directory)
+    asked = Schema.from_description(question.schema).value_column(question.name)
+    counted = Counted()
+    try:
+        for table, column, value, data in index_file.load(fs, question.directory / manifest.index_file):
+            if table == question.table and column == index_file.PRESENT:
+                counted.rows = len(BitMap.deserialize(data))
+            elif (table, column, value) == (question.table, asked, question.value):
+                counted.matched = BitMap.deserialize(data)
+    except (DamageError, OSError, ValueError):
+        return Counted(is_whole=False)
+    return counted
 
 
 def count_from_log(fs: Fs, question: Question) -> Counted:

@@ -51,6 +51,9 @@ class ChildProcess:
     def from_rows(self, question: Question) -> Counted:
         return self._ask("rows", question)
 
+    def from_index(self, question: Question) -> Counted:
+        return self._ask("index", question)
+
     def close(self) -> None:
         if self._child is not None:
             self._child.kill()
@@ -93,10 +96,13 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
             answers.flush()
 
 
-def _answer(counting: Counting, line: bytes) -> bytes:
+_COUNTS = {"log": InPlace.from_log, "rows": InPlace.from_rows, "index": InPlace.from_index}
+
+
+def _answer(counting: InPlace, line: bytes) -> bytes:
     what, question = _decode_question(line)
     try:
-        counted = counting.from_log(question) if what == "log" else counting.from_rows(question)
+        counted = _COUNTS[what](counting, question)
     except CountingError as error:
         return json.dumps({"error": error.reason}).encode() + b"\n"
     bitmap = counted.matched.serialize()

@@ -40,10 +40,7 @@ Plan = tuple[Posting | None, int, int | None, bool]  # list (None: no row ever h
 class Index:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        # An indexed field's column is that of the value itself: BYTES hold their length one before.
-        self.columns: dict[bytes, int] = {
-            name: schema.column_of[name] + schema.field(name).is_bytes for name in schema.indexed
-        }
+        self.columns: dict[bytes, int] = {name: schema.value_column(name) for name in schema.indexed}
         self.lists: dict[int, dict[Value, Posting]] = {column: {} for column in self.columns.values()}
         self.combinations: dict[Columns, dict[tuple[Value, ...], Posting]] = {}
         self.kept = 0

@@ -174,6 +174,10 @@ class Schema:
             raise StoreError(f"ERR unknown field '{_shown(name)}'")
         return found[1]
 
+    def value_column(self, name: bytes) -> int:
+        """Where an unpacked record has the field's value: BYTES have their length one before it."""
+        return self.column_of[name] + self.field(name).is_bytes
+
     def shape(self, names: tuple[bytes, ...]) -> RowShape:
         known = self.shapes.get(names)
         if known is None:

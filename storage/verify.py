@@ -1,16 +1,14 @@
 """VERIFY: counts the rows that have a value three times, from disk, for one log position P.
 
 (1) The last checkpoint plus the log up to P. (2) A checkpoint at P is made and the row file read whole.
-(3) The posting list as it was at P. The cut of the checkpoint is what fixes P; (1) must be at its end before
-that checkpoint touches the row file. The counting itself is done elsewhere: see storage.counting.
+(3) The posting list of the checkpoint's index file. The cut of the checkpoint is what fixes P; (1) must be at
+its end before that checkpoint touches the row file. The counting itself is done elsewhere: storage.counting.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from pyroaring import BitMap
 
 from storage.counting import Counted, Counting, CountingError, Question
 from storage.schema import Value
@@ -42,12 +40,9 @@ class Verification:
         self.position = 0
 
     def start(self) -> None:
-        """Fixes P: the cut of a checkpoint, and the posting list as it is now."""
-        engine, table = self._engine, self._table
-        self._checkpoint = engine.begin_checkpoint()
+        """Fixes P: the cut of a checkpoint."""
+        self._checkpoint = self._engine.begin_checkpoint()
         self.position = self._checkpoint.position
-        posting = table.index.find((table.index.columns[self._name],), (self._value,))
-        self._posting = BitMap() if posting is None else posting.rows.copy()
 
     def run(self) -> Verdict | CountingError:
         """The verdict, or why there is none; the checkpoint that was begun is made in either case."""
@@ -65,24 +60,25 @@ class Verification:
                 from_log = counting.from_log(question)
             finally:
                 self._checkpoint.write()
-            return self._judge(from_log, counting.from_rows(question))
+            return self._judge(from_log, counting.from_rows(question), counting.from_index(question))
         except CountingError as error:
             return error
         finally:
             counting.close()
 
-    def _judge(self, from_log: Counted, from_rows: Counted) -> Verdict:
+    def _judge(self, from_log: Counted, from_rows: Counted, from_index: Counted) -> Verdict:
         state = self._checkpoint.manifest.table(self._table.number)
         assert state is not None, "the cut holds the table"
         corrupt = from_log.corrupt | from_rows.corrupt
-        agreed = from_log.is_whole and from_log.matched == from_rows.matched == self._posting
+        agreed = from_log.matched == from_rows.matched == from_index.matched
+        agreed = agreed and from_log.is_whole and from_index.is_whole
         return Verdict(
             rows=from_rows.rows,
             matched=len(from_rows.matched),
             log_matched=len(from_log.matched),
-            index_matched=len(self._posting),
+            index_matched=len(from_index.matched),
             corrupt=len(corrupt),
-            ok=agreed and not corrupt and from_rows.rows == state.rows,
+            ok=agreed and not corrupt and from_rows.rows == state.rows == from_index.rows,
         )
 
     def finish(self, outcome: Verdict | CountingError) -> Verdict:

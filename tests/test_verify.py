@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from storage.counting import InPlace
@@ -145,3 +147,38 @@ def test_row_changed_in_memory_behind_the_log() -> None:
     table.rows.write(405, table.schema.record.pack(*old[:3], 2, *old[4:]))
     verdict = verify(engine)
     assert (verdict.ok, verdict.matched, verdict.log_matched) == (False, 104, 105)
+
+
+class SwappingDisk(FakeDisk):
+    """Its next index file comes out with other lists than went in; the checksum is right."""
+
+    other = b""
+
+    def rename(self, source: Path, target: Path) -> None:
+        if target.name.startswith("index-") and self.other:
+            fd = self.open(source)
+            self.truncate(fd, 0)
+            self.pwrite(fd, self.other, 0)
+            self.fsync(fd)
+            self.close(fd)
+        super().rename(source, target)
+
+
+def test_the_index_is_read_from_disk() -> None:
+    disk = SwappingDisk()
+    engine, _ = open_store(disk)
+    engine.create(b"seats", schema(), False)
+    table = engine.table(b"seats")
+    for number in (1, 2):
+        engine.insert(table, number, row(number))
+    assert verify(engine) == Verdict(2, 1, 1, 1, 0, True)
+    lists = table.index.lists[table.index.columns[b"state"]]
+    lists[1].rows.discard(1)
+    checkpoint(engine)
+    wrong = disk.image()[DIRECTORY / engine.manifest.index_file]
+    lists[1].rows.add(1)
+    assert verify(engine) == Verdict(2, 1, 1, 1, 0, True)
+    disk.other = wrong
+    assert verify(engine) == Verdict(2, 1, 1, 0, 0, False)
+    disk.other = wrong[:-1]
+    assert verify(engine) == Verdict(2, 1, 1, 0, 0, False)
