@@ -11,6 +11,7 @@ import gc
 import logging
 import select
 import socket
+import time
 from pathlib import Path
 
 import trio
@@ -28,6 +29,7 @@ from storage.recovery import Opening
 
 log = logging.getLogger("klani_resp")
 CHECKPOINT_POLL_SECONDS = 0.1
+LOADING_STEP_SECONDS = 0.005  # so often clients are told that the store loads
 HAS_EPOLL = hasattr(select, "epoll")
 
 
@@ -116,9 +118,13 @@ class Server:
 
     async def _load(self, services: trio.Nursery, loaded: trio.Event) -> None:
         app, opening = self._app, self._opening
+        gc.disable()  # nothing that loading makes is garbage
+        yielded_at = time.monotonic()
         for progress in opening:
             app.loading_progress = progress
-            await trio.lowlevel.checkpoint()
+            if time.monotonic() - yielded_at >= LOADING_STEP_SECONDS:
+                await trio.lowlevel.checkpoint()
+                yielded_at = time.monotonic()
         for warning in opening.warnings:
             log.warning("%s", warning)
         engine = opening.engine
@@ -126,6 +132,7 @@ class Server:
         self._committer = Committer(engine.wal, everysec=everysec, ring=self._doorbell.ring)
         self._committer.released = engine.released
         services.start_soon(self._commit, self._committer)
+        gc.enable()
         gc.collect()
         gc.freeze()  # what was loaded lives as long as the process: no collection walks it again
         app.opened(engine, self._committer)

@@ -67,7 +67,7 @@ class BatchHeader(NamedTuple):
     crc: int
 
 
-def batch_crc(salt: int, header: bytes, payload: bytes) -> int:
+def batch_crc(salt: int, header: bytes | memoryview, payload: bytes | memoryview) -> int:
     """Over the salt, the header without its crc, and the payload. The salt comes first: crc32(b"") is 0."""
     return zlib.crc32(payload, zlib.crc32(header[: BATCH.size - 4], zlib.crc32(salt.to_bytes(8, "little"))))
 
@@ -99,6 +99,6 @@ def seal_block(image: bytearray, number: int, position: int) -> None:
     image[0:4] = zlib.crc32(memoryview(image)[4:]).to_bytes(4, "little")
 
 
-def block_is_sound(image: bytes | memoryview, number: int) -> bool:
+def block_is_sound(image: bytes | bytearray | memoryview, number: int) -> bool:
     crc, stored, _ = BLOCK.unpack_from(image)
     return bool(stored == number and zlib.crc32(memoryview(image)[4:]) == crc)
