@@ -270,7 +270,13 @@ class Loaded:
     def restore_in_place(self) -> None:
         """Before anything may overwrite the double-write file."""
         if self._restored:
-            row_file.write_in_place(self._fs, self._directory, iter(self._restored))
+            files = row_file.RowFiles(self._fs, self._directory)
+            try:
+                for place, image in self._restored:
+                    files.write([(place.table, place.block)], image)
+                files.sync()
+            finally:
+                files.close()
 
     def load_index(self) -> Iterator[float]:
         path = self._directory / self._manifest.index_file
