@@ -35,10 +35,15 @@ class Server:
         return self.process.pid
 
     def cpu_seconds(self) -> tuple[float, float]:
-        """User and system seconds of the process with all its threads, by its own accounting."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        """User and system seconds of the process and its children, all threads, by their own accounting."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         ticks = os.sysconf("SC_CLK_TCK")
-        return int(fields[11]) / ticks, int(fields[12]) / ticks
+        user = system = 0
+        for pid in (self.pid, *children):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            user += int(fields[11])
+            system += int(fields[12])
+        return user / ticks, system / ticks
 
     def rss_bytes(self) -> int:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])

@@ -15,13 +15,15 @@ def shown(text: bytes) -> str:
 
 
 def integer(text: bytes, low: int = 0, high: int = (1 << 63) - 1) -> int:
-    """A number as the wire has it: decimal digits only, at most 32 of them."""
-    if not text.isdigit() or len(text) > DIGITS_MAX:
-        raise CommandError(f"ERR value is not an integer or out of range: '{shown(text)}'")
-    value = int(text)
-    if not low <= value <= high:
-        raise CommandError(f"ERR value is not an integer or out of range: '{shown(text)}'")
-    return value
+    """A number as the wire has it: decimal digits only, at most 32 of them.
+
+    The form comes before the value: `int` takes `1_0`, ` 3 ` and `+3` as well.
+    """
+    if text.isdigit() and len(text) <= DIGITS_MAX:
+        value = int(text)
+        if low <= value <= high:
+            return value
+    raise CommandError(f"ERR value is not an integer or out of range: '{shown(text)}'")
 
 
 def lease_ms(text: bytes) -> int:
@@ -30,6 +32,10 @@ def lease_ms(text: bytes) -> int:
 
 def token_of(text: bytes) -> int:
     return integer(text, 0, TOKEN_MAX)
+
+
+def table_of(engine: Engine, name: bytes) -> Table:
+    return engine.table(name)
 
 
 def key_of(engine: Engine, text: bytes) -> tuple[Table, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from commands.spec import Arg, CommandError, Context, Flags, Reply, Status, command
@@ -9,6 +10,9 @@ from commands.spec import Arg, CommandError, Context, Flags, Reply, Status, comm
 REDIS_VERSION = "7.4.0"  # fixed: clients choose their features by it
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
+# A number where Redis reads one: no leading zeros, no `-0`. KL commands are more liberal.
+_number = re.compile(rb"0|-?[1-9][0-9]{0,17}").fullmatch
+_INT_MAX = 2**31 - 1
 
 
 def valid_name(text: bytes, what: str) -> bytes:
@@ -43,7 +47,7 @@ def hello(context: Context, words: list[bytes]) -> dict[str, Any]:
 
 def _hello_options(context: Context, words: list[bytes]) -> None:
     """All of them are checked before any takes effect."""
-    if not words[0].isdigit() or len(words[0]) > 18:
+    if not _number(words[0]):
         raise CommandError("ERR Protocol version is not an integer or out of range")
     version = int(words[0])
     if version not in (2, 3):
@@ -150,9 +154,13 @@ def reset(context: Context) -> str:
     group="connection",
 )
 def select(context: Context, index: bytes) -> str:
-    digits = index.removeprefix(b"-")
-    if not digits.isdigit() or len(digits) > 18:
+    if not _number(index):
         raise CommandError(NOT_AN_INTEGER)
-    if int(index) != 0:
+    number = int(index)
+    if not -_INT_MAX - 1 <= number <= _INT_MAX:
+        raise CommandError(
+            f"ERR value is out of range, value must between {-_INT_MAX - 1} and {_INT_MAX}"  # sic
+        )
+    if number != 0:
         raise CommandError("ERR DB index is out of range")
     return "OK"

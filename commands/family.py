@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from commands.spec import CommandError, Context, Status
 
 Handler = Callable[[Context, list[bytes]], Any]
+PATTERN_BYTES_MAX = 128  # longer than any name; a megabyte of `*a` took seconds, and nobody was served
+
+
+def name_matcher(pattern: bytes) -> Callable[[str], bool]:
+    """Whether a lower-case name fits a glob pattern."""
+    if len(pattern) > PATTERN_BYTES_MAX:
+        raise CommandError(f"ERR a pattern has at most {PATTERN_BYTES_MAX} bytes, not {len(pattern)}")
+    lowered = pattern.decode("utf-8", "surrogateescape").lower()
+    return lambda name: fnmatchcase(name, lowered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +50,8 @@ class Family:
     def run(self, context: Context, words: list[bytes]) -> Any:
         """Runs the subcommand that `words` begins with."""
         name, arguments = words[0].upper(), words[1:]
-        found = self._members.get(name)
+        found = self._help if name == b"HELP" else self._members.get(name)
         if found is None:
-            if name == b"HELP" and not arguments:
-                return self._help()
             shown = words[0][:128].decode("utf-8", "surrogateescape")
             raise CommandError(f"ERR unknown subcommand '{shown}'. Try {self.name} HELP.")
         if len(arguments) < found.least or (found.most is not None and len(arguments) > found.most):
@@ -51,7 +59,11 @@ class Family:
             raise CommandError(f"ERR wrong number of arguments for '{full}' command")
         return found.handler(context, arguments)
 
-    def _help(self) -> list[Status]:
+    @property
+    def _help(self) -> Subcommand:
+        return Subcommand(lambda context, arguments: self._help_lines(), 0, 0, "")
+
+    def _help_lines(self) -> list[Status]:
         lines = [f"{self.name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
         for name, member in self._members.items():
             lines += [name.decode(), "    " + member.summary]

@@ -17,8 +17,7 @@ from storage.table import Table
     flags=Flags.WRITE | Flags.NOTES_OWN_POSITION,
     complexity="O(fields)",
 )
-def insert(context: Context, key: tuple[Table, int], words: list[bytes]) -> int:
-    table, row = key
+def insert(context: Context, table: Table, row: int, words: list[bytes]) -> int:
     changes, at = pairs(table.schema, words)
     if at < len(words):
         raise syntax_error()

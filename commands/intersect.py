@@ -27,11 +27,8 @@ def intersect(context: Context, table: Table, words: list[bytes]) -> list[int]:
     plan = index.plans.get(asked)
     if plan is None:
         criteria, at = pairs(table.schema, words)
-        limit, after, free = _options(words, at)
-        posting = engine.posting(table, criteria)
-        if posting is None:
-            return []
-        plan = posting, limit, after, free
+        options = _options(words, at)
+        plan = engine.posting(table, criteria), *options
         index.remember(asked, plan)
     return engine.listed(table, *plan)
 

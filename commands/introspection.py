@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Any
 
-from commands.family import Family
+from commands.family import Family, name_matcher
 from commands.spec import (
     REGISTERED,
     Arg,
@@ -36,11 +35,14 @@ def _find(name: bytes) -> Command | None:
 
 def _info(spec: Command) -> list[Any]:
     """The ten elements of COMMAND INFO. Subcommands and key specifications are left to DOCS."""
-    flags = [Status(text) for flag, text in _FLAG_NAMES.items() if spec.flags & flag]
-    return [spec.name.lower(), spec.arity, flags, *spec.keys, _categories(spec), [], [], []]
+    return [spec.name.lower(), spec.arity, flag_names(spec), *spec.keys, categories(spec), [], [], []]
 
 
-def _categories(spec: Command) -> list[Status]:
+def flag_names(spec: Command) -> list[Status]:
+    return [Status(text) for flag, text in _FLAG_NAMES.items() if spec.flags & flag]
+
+
+def categories(spec: Command) -> list[Status]:
     """ACL categories, from the same flags as everything else."""
     names = ["@fast" if spec.flags & Flags.FAST else "@slow"]
     if spec.flags & Flags.WRITE:
@@ -66,8 +68,7 @@ def command_list(context: Context, words: list[bytes]) -> list[str]:
         return names
     if len(words) != 3 or words[0].upper() != b"FILTERBY" or words[1].upper() != b"PATTERN":
         raise syntax_error()
-    pattern = words[2].decode("utf-8", "surrogateescape").lower()
-    return [name for name in names if fnmatchcase(name, pattern)]
+    return list(filter(name_matcher(words[2]), names))
 
 
 @_family.member("INFO", summary="[<name> ...]: arity, flags and key positions.", most=None)
@@ -83,7 +84,7 @@ def command_docs(context: Context, words: list[bytes]) -> dict[str, dict[str, An
 
 
 @_family.member(
-    "GETKEYS", summary="<command> [<argument> ...]: which of its arguments is a key.", least=1, most=None
+    "GETKEYS", summary="<command> <argument> ...: which of its arguments is a key.", least=2, most=None
 )
 def command_getkeys(context: Context, words: list[bytes]) -> list[bytes]:
     spec = _find(words[0])
@@ -112,12 +113,16 @@ def _docs(spec: Command) -> dict[str, Any]:
 def arguments(syntax: str) -> list[dict[str, Any]]:
     """A syntax line as redis-cli's hints want it: a map per argument, blocks within blocks."""
     spaced = syntax.replace("[", " [ ").replace("]", " ] ").replace("|", " | ")
-    return _sequence(iter(spaced.split()))
+    return _sequence(iter(spaced.split()))[0]
 
 
-def _sequence(words: Iterator[str]) -> list[dict[str, Any]]:
-    """Up to the closing bracket. `PX <ms>` is one argument with a token; `...` repeats what stands before."""
+def _sequence(words: Iterator[str]) -> tuple[list[dict[str, Any]], bool]:
+    """Up to the closing bracket, and whether `...` stands before it: all within the bracket may be repeated.
+
+    `PX <ms>` is one argument with a token.
+    """
     found: list[dict[str, Any]] = []
+    repeats = False
     token = ""
     for word in words:
         if word == "]":
@@ -130,25 +135,21 @@ def _sequence(words: Iterator[str]) -> list[dict[str, Any]]:
             found.append({"name": token.lower(), "type": "pure-token", "token": token})
             token = ""
         if word == "[":
-            inner = _sequence(words)
-            if not inner:  # `[...]`: what stands before it may be repeated
-                word = "..."
-            else:
-                one = (
-                    inner[0]
-                    if len(inner) == 1
-                    else {"name": inner[0]["name"], "type": "block", "arguments": inner}
-                )
-                found.append(_flagged(one, "optional"))
-                continue
-        if word == "...":
-            if found:
-                found[-1] = _flagged(found[-1], "multiple")
+            inner, is_multiple = _sequence(words)
+            one = (
+                inner[0]
+                if len(inner) == 1
+                else {"name": inner[0]["name"], "type": "block", "arguments": inner}
+            )
+            one = _flagged(one, "optional")
+            found.append(_flagged(one, "multiple") if is_multiple else one)
+        elif word == "...":
+            repeats = True
         elif word != "|":
             token = word
     if token:
         found.append({"name": token.lower(), "type": "pure-token", "token": token})
-    return found
+    return found, repeats
 
 
 def _flagged(argument: dict[str, Any], flag: str) -> dict[str, Any]:

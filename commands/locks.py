@@ -15,7 +15,7 @@ LIMIT_DEFAULT = 64
 
 @command(
     "KL.LOCKS",
-    summary="Answers live locks by ascending row id: [id, token, owner or null, ms left].",
+    summary="Answers an array of live locks by ascending row id: [id, token, owner or null, ms left].",
     syntax="<table> [LIMIT <n>]",
     args=(("table", Arg.TABLE), ("words", Arg.REST)),
     reply=Reply.ANY,

@@ -17,8 +17,7 @@ from storage.table import Table
     flags=Flags.WRITE | Flags.NOTES_OWN_POSITION,
     complexity="O(fields)",
 )
-def replace(context: Context, key: tuple[Table, int], token: bytes, words: list[bytes]) -> str:
-    table, row = key
+def replace(context: Context, table: Table, row: int, token: bytes, words: list[bytes]) -> str:
     changes, at = pairs(table.schema, words)
     unlock = at < len(words)
     if unlock and (at + 1 != len(words) or words[at].upper() != b"UNLOCK"):

@@ -19,9 +19,8 @@ from storage.table import Table
     complexity="O(fields)",
 )
 def seek(
-    context: Context, key: tuple[Table, int], names: list[bytes]
+    context: Context, table: Table, row: int, names: list[bytes]
 ) -> tuple[RowShape, tuple[Any, ...]] | None:
-    table, row = key
     schema = table.schema
     if not names:
         return context.engine.seek(table, row, schema.whole)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from fnmatch import fnmatchcase
 
-from commands.family import Family
+from commands.family import Family, name_matcher
 from commands.spec import Arg, CommandError, Context, Flags, Reply, command, syntax_error
 
 GROUP = "server"
@@ -35,9 +34,9 @@ def info(context: Context, sections: list[bytes]) -> str:
 
 @_config.member("GET", summary="<pattern> ...: the settings whose names match.", least=1, most=None)
 def config_get(context: Context, patterns: list[bytes]) -> dict[str, str]:
-    wanted = [pattern.decode("utf-8", "surrogateescape").lower() for pattern in patterns]
+    wanted = [name_matcher(pattern) for pattern in patterns]
     settings = context.server.config()
-    return {n: value for n, value in settings.items() if any(fnmatchcase(n, pattern) for pattern in wanted)}
+    return {name: value for name, value in settings.items() if any(fits(name) for fits in wanted)}
 
 
 @_config.member(

@@ -61,8 +61,7 @@ class Arg(Enum):
     """What a positional argument is converted to."""
 
     TABLE = "table"  # -> storage.engine.Table; `-ERR unknown table 'x'` when there is none
-    NAME = "name"  # -> str, a table name by form, whether there is such a table or not
-    KEY = "key"  # -> (Table, row id)
+    KEY = "key"  # -> Table and row id, two values
     INTEGER = "integer"  # -> int >= 0, at most 32 digits, below 2**63
     BYTES = "bytes"  # -> bytes as they came
     REST = "rest"  # -> list[bytes]: all that follow; only as the last one

@@ -11,7 +11,7 @@ from storage.table import Table
 
 @command(
     "KL.TABLES",
-    summary="Answers the names of all tables, sorted.",
+    summary="Answers an array of the names of all tables, sorted.",
     reply=Reply.ANY,
     flags=Flags.READONLY,
     complexity="O(tables)",
@@ -22,7 +22,7 @@ def tables(context: Context) -> list[str]:
 
 @command(
     "KL.INFO",
-    summary="Answers a table's schema, size and log positions.",
+    summary="Answers a map of schema ([field, type, indexed]), rows, bytes, locks, holds, appended, durable.",
     syntax="<table>",
     args=(("table", Arg.TABLE),),
     reply=Reply.ANY,

@@ -19,11 +19,13 @@ _OPTIONS = (b"PX", b"OWNER")
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
     complexity="O(keys)",
 )
-def trylock(context: Context, key: tuple[Table, int], words: list[bytes]) -> int | None:
+def trylock(context: Context, table: Table, row: int, words: list[bytes]) -> int | None:
     engine = context.engine
     if not words:
-        return engine.try_lock((key,), None, None)
-    keys = [key]
+        return engine.try_lock(((table, row),), None, None)
+    if len(words) == 2 and words[0] == b"PX":  # the usual one, without what the general case costs
+        return engine.try_lock(((table, row),), lease_ms(words[1]), None)
+    keys = [(table, row)]
     at = 0
     while at < len(words) and words[at].upper() not in _OPTIONS:
         keys.append(key_of(engine, words[at]))

@@ -17,7 +17,9 @@ from storage.table import Table
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
     complexity="O(keys)",
 )
-def unlock(context: Context, key: tuple[Table, int], words: list[bytes]) -> int:
+def unlock(context: Context, table: Table, row: int, words: list[bytes]) -> int:
     engine = context.engine
-    keys = [key, *[key_of(engine, word) for word in words[:-1]]] if len(words) > 1 else [key]
+    keys = [(table, row)]
+    if len(words) > 1:
+        keys += [key_of(engine, word) for word in words[:-1]]
     return engine.unlock(keys, token_of(words[-1]))

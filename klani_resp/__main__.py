@@ -11,6 +11,7 @@ import trio
 
 from klani_resp.app import StorageFailed
 from klani_resp.config import Config, ConfigError, from_argv
+from klani_resp.descriptors import fitted
 from klani_resp.listeners import ListenError
 from klani_resp.server import serve
 from storage.errors import StoreError
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         return _ends(f"klani-resp: {error}", 2)
     try:
-        trio.run(_run, config, strict_exception_groups=True)
+        trio.run(_run, fitted(config), strict_exception_groups=True)
     except BaseExceptionGroup as group:
         return _ends_with(group)
     except (StoreError, ListenError, StorageFailed, OSError) as error:

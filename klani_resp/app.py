@@ -31,6 +31,7 @@ class NotYet:
         self.seen = self.appended = self.durable = self.released = 0
         self.tables: dict[bytes, Any] = {}
         self.default_table = b""
+        self.clock = time.monotonic_ns
 
     def note(self, position: int) -> None: ...
 
@@ -57,7 +58,7 @@ class App:
         self.committer: Committer | InlineCommitter | None = None
         self.failure: Exception | None = None
         self.facts = Facts(self)
-        self._limits = ParserLimits(config.arguments_max, config.bulk_bytes_max, config.request_bytes_max)
+        self.limits = ParserLimits(config.arguments_max, config.bulk_bytes_max, config.request_bytes_max)
         self.row_files = trio.Lock()  # one checkpoint at a time; KL.VERIFY makes one too
         self._released = trio.lowlevel.ParkingLot()
         self._emptied = trio.lowlevel.ParkingLot()
@@ -78,7 +79,7 @@ class App:
     # --- who is connected -----------------------------------------------------------------------------
 
     def open_session(self, transport: Transport) -> Session:
-        session = Session(self._next_id, self.dispatcher, self.config, self._limits)
+        session = Session(self._next_id, self.dispatcher, self.config, self.limits)
         self._next_id += 1
         session.transport = transport
         session.attach(Context(self.engine, session, self.facts))
@@ -118,26 +119,55 @@ class App:
     def wake_committer(self) -> None:
         """After commands were executed: what they appended goes to disk."""
         if self.committer is not None and self.engine.wal.pending:
-            self.committer.wake()
+            try:
+                self.committer.wake()
+            except OSError as error:
+                self.fail(error)
+            else:
+                self.take_released()
+
+    def sync_ended(self) -> None:
+        """A sync of the log has come to its end. Raises StorageFailed when it did not succeed."""
+        assert isinstance(self.committer, Committer)
+        try:
+            self.committer.sync_ended()
+        except OSError as error:
+            self.fail(error)
+        self.check()
+        self.take_released()
+        self._released.unpark_all()
+
+    def take_released(self) -> None:
+        released = self.engine.wal.released
+        if released > self.engine.released:
+            self.release(released)
 
     def release(self, position: int) -> None:
         """Replies that wait for at most `position` may go out."""
         self.engine.released_to(position)
         self._released.unpark_all()
 
-    def take_released(self) -> None:
-        """The committer rang: hands on how far it came. Raises StorageFailed when it could not."""
-        committer = self.committer
-        assert isinstance(committer, Committer)
-        if committer.failure is not None:
-            self.fail(committer.failure)
-        self.check()
-        self.release(committer.released)
-
     def fail(self, error: Exception) -> None:
         """Whoever waits for a position will not get it."""
         self.failure = error
         self._released.unpark_all()
+
+    def make_durable(self) -> None:
+        """A sync comes soon, whatever the policy. Raises StorageFailed."""
+        assert self.committer is not None
+        try:
+            self.committer.make_durable()
+        except OSError as error:
+            self.fail(error)
+        self.check()
+
+    async def durable(self, position: int) -> None:
+        """Back when no power loss can take back what is below `position`. Raises StorageFailed."""
+        while self.engine.durable < position:
+            self.make_durable()
+            if self.engine.durable < position:
+                await self._released.park()
+        self.check()
 
     async def released(self, position: int) -> None:
         while self.engine.released < position:
@@ -169,7 +199,7 @@ class App:
         except Exception as error:
             return error
         self.wake_committer()
-        await self.released(job.position)
+        await self.durable(job.position)
         try:
             return await trio.to_thread.run_sync(job.run, abandon_on_cancel=not job.exclusive)
         except Exception as error:
@@ -185,8 +215,7 @@ class App:
                 return
             with trio.CancelScope(shield=True):
                 plan = self.engine.begin_checkpoint()
-                self.wake_committer()
-                await self.released(plan.position)
+                await self.durable(plan.position)
                 try:
                     await trio.to_thread.run_sync(plan.write)
                 except (OSError, StoreError) as error:

@@ -1,30 +1,20 @@
-"""Group commit beside the loop: one thread writes and syncs what was appended, and tells how far it came.
+"""Group commit beside the loop: what was appended is written as one batch, and synced elsewhere.
 
 Invariants:
-1. One thread, one commit under way. It is never abandoned: `stop` lets it finish all that is pending.
-2. `released` never falls, and rises only after `commit` came back for that position.
-3. After an OSError nothing is committed any more; `failure` says what it was.
+1. One write, sync or change of segment is under way, never two; what is appended meanwhile waits.
+2. What replies may show (`Wal.released`) rises only here: with the sync under `always`, else with the write.
+3. After an OSError nothing is committed any more. It comes out of the call that met it.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
-SYNC_SECONDS = 1.0  # everysec
-
-
-class Log(Protocol):
-    """The part of storage.wal.Wal that runs in this thread, and `pending`, which the loop looks at too."""
-
-    @property
-    def pending(self) -> bool: ...
-    def commit(self) -> int | None: ...
-    def sync(self) -> None: ...
+from storage.syncer import Syncer
+from storage.wal import Wal
 
 
 class Doorbell:
@@ -54,64 +44,94 @@ class Doorbell:
 
 
 class Committer:
-    def __init__(self, log: Log, *, everysec: bool, ring: Callable[[], None]) -> None:
-        self._log = log
-        self._everysec = everysec
-        self._ring = ring
-        self._wake = threading.Lock()  # held while there is nothing to do: a semaphore that counts to one
-        self._wake.acquire()
-        self._stopping = False
-        self.released = 0
-        self.commits = 0
-        self.failure: OSError | None = None
+    """All calls are made on the loop, and none of them waits, but for `stop`."""
+
+    def __init__(self, wal: Wal, syncer: Syncer, *, always: bool, roll: Callable[[], None]) -> None:
+        """`roll` starts `wal.next_segment` somewhere, whose end `rolled` is to be told."""
+        self._wal = wal
+        self._syncer = syncer
+        self._always = always
+        self._roll = roll
+        self._is_rolling = False
+        self._is_stopped = False
+        self._syncing: int | None = None  # what the sync under way makes durable
+        self._is_sync_wanted = False
+        self._began_ns = 0
+        self.sync_ns = 0
+        syncer.watch(wal.fd)
+
+    @property
+    def fd(self) -> int:
+        """Readable when `sync_ended` is to be called."""
+        return self._syncer.fd
 
     def wake(self) -> None:
-        """There is something pending. Called on the loop only, once per turn."""
-        if self._wake.locked():
-            self._wake.release()
+        """Something may be pending: once per turn."""
+        if self._syncing is not None or self._is_rolling or self._is_stopped:
+            return
+        wal = self._wal
+        if wal.pending:
+            if not wal.has_room:
+                self._is_rolling = True
+                self._roll()
+                return
+            wal.write()
+        if (self._always or self._is_sync_wanted) and wal.written > wal.durable:
+            self._is_sync_wanted = False
+            self._syncing = wal.written
+            self._began_ns = time.perf_counter_ns()
+            self._syncer.start()
 
-    def stop(self) -> None:
-        """`run` comes back when all that is pending has been committed. Called on the loop only."""
-        self._stopping = True
+    def sync_ended(self) -> None:
+        """`fd` is readable. What waits since is for the next `wake`, which comes with a turn's records."""
+        self._end_sync()
+        if self._is_sync_wanted:
+            self.wake()
+
+    def _end_sync(self) -> None:
+        position, self._syncing = self._syncing, None
+        try:
+            self._syncer.finish()
+        except OSError:
+            self._wal.failed = True
+            raise
+        assert position is not None, "no sync is under way"
+        self._wal.synced(position)
+        self.sync_ns += time.perf_counter_ns() - self._began_ns
+
+    def rolled(self) -> None:
+        """The log has its next segment."""
+        self._is_rolling = False
+        if not self._is_stopped:
+            self._syncer.watch(self._wal.fd)
+            self.wake()
+
+    def make_durable(self) -> None:
+        """All that was appended by now is synced soon, whatever the policy."""
+        self._is_sync_wanted = True
         self.wake()
 
-    def run(self) -> None:
-        """The thread's work, until `stop` or a failure."""
-        try:
-            self._run()
-        except OSError as error:
-            self.failure = error
-            self._ring()
-
-    def _run(self) -> None:
-        log = self._log
-        synced_at = time.monotonic()
-        while True:
-            self._wake.acquire(timeout=SYNC_SECONDS if self._everysec else -1)
-            while log.pending:
-                position = log.commit()
-                if position is not None:
-                    self.released = position
-                    self.commits += 1
-                    self._ring()
-                if self._everysec and time.monotonic() - synced_at >= SYNC_SECONDS:
-                    log.sync()
-                    synced_at = time.monotonic()
-            if self._everysec and time.monotonic() - synced_at >= SYNC_SECONDS:
-                log.sync()
-                synced_at = time.monotonic()
-            if self._stopping:
-                return
+    def stop(self) -> None:
+        """Nothing more is written. The sync that is under way is waited for, never abandoned."""
+        self._is_stopped = True
+        with suppress(OSError):  # whoever needs what it was for finds that out
+            if self._syncing is not None:
+                self._end_sync()
+        self._syncer.close()
 
 
 class InlineCommitter:
-    """Commits in the same step, without a thread: for tests on a disk of their own."""
+    """Commits in the same step: for tests on a disk of their own."""
 
-    def __init__(self, log: Log, release: Callable[[int], None]) -> None:
-        self._log = log
+    def __init__(self, wal: Wal, release: Callable[[int], None]) -> None:
+        self._wal = wal
         self._release = release
 
     def wake(self) -> None:
-        position = self._log.commit()
+        position = self._wal.commit()
         if position is not None:
             self._release(position)
+
+    def make_durable(self) -> None:
+        self.wake()
+        self._wal.sync()

@@ -8,12 +8,14 @@ For `KL.SEEK <key> [<field> ...]` and RESP3 the source is
         if len(argv) < 2: return wrong_arity
         engine = context.engine
         try:
-            raw = argv[1]
-            table = engine.tables.get(engine.default_table)
-            v = (table, int(raw)) if table and len(raw) < 10 and raw.isdigit() else key(engine, raw)
-            v0 = v
-            v1 = argv[2:]
-            value = handler(context, v0, v1)
+            raw = digits = argv[1]
+            if raw.isdigit(): table = engine.default
+            else:
+                head, _, digits = raw.rpartition(b':')
+                table = engine.keyed.get(head)
+            if table is not None and len(digits) < 10 and digits.isdigit(): row = int(digits)
+            else: table, row = key_of(engine, raw)
+            value = handler(context, table, row, argv[2:])
             return NULL if value is None else value[0].template3 % value[1]
         except Refusal as error:
             return refused(engine, error)
@@ -24,8 +26,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from commands.arguments import integer, key_of, table_of
 from commands.spec import Arg, Command, CommandError, Context, Flags, Job, Reply
-from klani_resp import convert
 from klani_resp.protocol import encoder
 from klani_resp.protocol.errors import error_reply
 from storage.errors import StoreError
@@ -33,20 +35,34 @@ from storage.errors import StoreError
 Run = Callable[[Context, list[bytes]], bytes]
 Encode = Callable[[Any, Context], bytes]
 
+# What is common is written out here; `commands.arguments` has the general case, and the refusals.
 _CONVERSIONS = {
     Arg.KEY: (
-        "raw = argv[{i}]",
-        "table = engine.tables.get(engine.default_table)",
-        "v = (table, int(raw)) if table and len(raw) < 10 and raw.isdigit() else key(engine, raw)",
+        "raw = digits = argv[{i}]",
+        "if raw.isdigit(): table = engine.default",
+        "else:",
+        "    head, _, digits = raw.rpartition(b':')",
+        "    table = engine.keyed.get(head)",
+        "if table is not None and len(digits) < 10 and digits.isdigit(): row = int(digits)",
+        "else: table, row = key_of(engine, raw)",
     ),
-    Arg.TABLE: ("v = engine.tables.get(argv[{i}])", "if v is None: v = table_of(engine, argv[{i}])"),
+    Arg.TABLE: (
+        "table = engine.tables.get(argv[{i}])",
+        "if table is None: table = table_of(engine, argv[{i}])",
+    ),
     Arg.INTEGER: (
         "raw = argv[{i}]",
-        "v = int(raw) if len(raw) < 19 and raw.isdigit() else integer(raw)",
+        "v{i} = int(raw) if len(raw) < 19 and raw.isdigit() else integer(raw)",
     ),
-    Arg.NAME: ("v = name(argv[{i}])",),
-    Arg.BYTES: ("v = argv[{i}]",),
-    Arg.REST: ("v = argv[{i}:]",),
+    Arg.BYTES: (),
+    Arg.REST: (),
+}
+_VALUES = {
+    Arg.KEY: "table, row",
+    Arg.TABLE: "table",
+    Arg.INTEGER: "v{i}",
+    Arg.BYTES: "argv[{i}]",
+    Arg.REST: "argv[{i}:]",
 }
 
 _REPLIES = {
@@ -92,10 +108,9 @@ def compile_command(command: Command, protocol: int) -> Run:
         "ids": encoder.ids,
         "encode": encoder.encode,
         "verbatim": encoder.verbatim,
-        "key": convert.key,
-        "table_of": convert.table,
-        "name": convert.name,
-        "integer": convert.integer,
+        "key_of": key_of,
+        "table_of": table_of,
+        "integer": integer,
         "error_reply": error_reply,
     }
     exec(compile(source, f"<{command.name} in RESP{protocol}>", "exec"), namespace)
@@ -134,17 +149,19 @@ def _call(command: Command) -> list[str]:
     least = abs(command.arity) - 1
     lines: list[str] = []
     passed = ["context"]
-    absent = [i for i, (_, kind) in enumerate(command.args) if i >= least and kind is not Arg.REST]
-    for i, (_, kind) in enumerate(command.args):
-        conversion = [line.format(i=i + 1) for line in _CONVERSIONS[kind]]
+    absent = [i for i, (_, kind) in enumerate(command.args, 1) if i > least and kind is not Arg.REST]
+    for i, (_, kind) in enumerate(command.args, 1):
+        conversion = [line.format(i=i) for line in _CONVERSIONS[kind]]
+        value = _VALUES[kind].format(i=i)
         if i in absent:
+            assert kind is not Arg.KEY, f"{command.name}: a key is two values, and cannot be absent"
             lines += ["more = []"] if i == absent[0] else []
-            lines.append(f"if len(argv) > {i + 1}:")
-            lines += ["    " + line for line in (*conversion, "more.append(v)")]
+            lines.append(f"if len(argv) > {i}:")
+            lines += ["    " + line for line in (*conversion, f"more.append({value})")]
         else:
             assert not absent or i < absent[0], f"{command.name}: nothing can follow an optional argument"
-            lines += [*conversion, f"v{i} = v"]
-            passed.append(f"v{i}")
+            lines += conversion
+            passed.append(value)
     if absent:
         passed.append("*more")
     return [*lines, f"value = handler({', '.join(passed)})"]

@@ -22,7 +22,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bind: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 7700  # 0: any free one, named in the ready line
     unixsocket: str = ""
-    dir: str = "data"
+    dir: Annotated[str, Meta(min_length=1)] = "data"
 
     appendfsync: Literal["always", "everysec", "no"] = "always"
     default_table: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}\Z")] = "seats"

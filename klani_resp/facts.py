@@ -97,7 +97,7 @@ class Facts:
             reason = getattr(engine, "readonly_reason", None)
             facts |= {
                 "log_commits": engine.wal.groups,
-                "log_sync_ms": engine.wal.sync_ns // 1_000_000,
+                "log_sync_ms": getattr(app.committer, "sync_ns", 0) // 1_000_000,
                 "checkpoints": engine.checkpoints,
                 "checkpoint_position": engine.checkpoint_position,
                 "state": "serving" if reason is None else "readonly_full",

@@ -130,8 +130,16 @@ def _answers(path: Path) -> bool:
         return True
 
 
-def remove_unix_socket(config: Config) -> None:
-    if config.unixsocket:
+def unix_socket_identity(config: Config) -> tuple[int, int] | None:
+    """What tells the socket's file from one that another server puts in its place."""
+    if not config.unixsocket or not (path := Path(config.unixsocket)).exists():
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_ctime_ns  # a number alone may be used again
+
+
+def remove_unix_socket(config: Config, ours: tuple[int, int] | None) -> None:
+    if ours is not None and unix_socket_identity(config) == ours:
         Path(config.unixsocket).unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
 """The batch loop: all plain connections in one task, by an epoll of its own that trio waits on.
 
-One turn: ready sockets -> recv -> parse -> execute -> the committer is woken -> what may go out is sent. A
-reply that shows log positions not yet released waits in its connection until the committer rings.
+One turn: recv from all ready sockets -> parse all that came -> execute -> what was appended goes to the
+committer -> what may go out is sent. Replies that show log positions not yet released wait, turn by turn.
 (Decision: one trio task per connection costs 24 us of CPU per command, this loop 10; redis-server 8.5.)
 
 Invariants:
@@ -16,6 +16,7 @@ import logging
 import select
 import socket
 import time
+from collections import deque
 
 import trio
 
@@ -23,13 +24,20 @@ from klani_resp.app import App
 from klani_resp.committer import Doorbell
 from klani_resp.connection import Connection
 from klani_resp.listeners import Acceptor, describe_address
+from klani_resp.protocol.turn import TurnParser
 from klani_resp.session import Transport
 
 log = logging.getLogger("klani_resp")
 # After a turn the loop sleeps in its own poll so long before it parks in trio: other tasks wait no longer
 # than that, and a stream of requests does not pay for parking each time the clients are slower than it.
 LINGER_SECONDS = 0.001
+LINE_FEED = ord("\n")
 MAX_CLIENTS = b"-ERR max number of clients reached\r\n"
+
+
+# Connections with a chunk each that is likely to be whole requests; the others, with theirs.
+Arrived = tuple[list[Connection], list[bytes], list[tuple[Connection, bytes]]]
+Held = tuple[int, list[tuple[Connection, bytes]]]  # a turn's replies, and the position that they wait for
 
 
 class Reactor:
@@ -39,12 +47,16 @@ class Reactor:
         self._doorbell = doorbell
         self._epoll = select.epoll()
         self._epoll.register(doorbell.fd, select.EPOLLIN)
+        self._sync_fd = -1
+        self._parser = TurnParser(app.limits, app.config.receive_bytes_max)
         self._connections: dict[int, Connection] = {}
         self._acceptors: dict[int, Acceptor] = {}
-        self._held: list[Connection] = []  # each connection that holds replies, once
+        self._held: deque[Held] = deque()
         self._more: list[Connection] = []  # whose sessions have commands left from the last turn
         self._unusual: list[Connection] = []  # to be looked at when the turn's replies are out
         self._sendable: list[tuple[Connection, bytes]] = []
+        self._holding: list[tuple[Connection, bytes]] = []  # this turn's, until it is over
+        self._holding_for = 0
         self._nursery: trio.Nursery
         self._is_stopping = False
         self.drained = trio.Event()
@@ -54,6 +66,11 @@ class Reactor:
     def listen(self, sock: socket.socket) -> None:
         self._acceptors[sock.fileno()] = Acceptor(sock)
         self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def watch_syncs(self, fd: int) -> None:
+        """`fd` is readable whenever a sync of the log has ended."""
+        self._sync_fd = fd
+        self._epoll.register(fd, select.EPOLLIN)
 
     async def run(self) -> None:
         """Until `stop` was called and the last connection is gone. Raises StorageFailed."""
@@ -106,50 +123,112 @@ class Reactor:
 
     def _turn(self, now: float, linger: float) -> bool:
         """Serves what is ready, or becomes so within `linger` seconds; False when nothing did."""
-        config = self._config
-        events = self._epoll.poll(0.0 if self._more else linger, config.turn_events_max)
+        events = self._epoll.poll(0.0 if self._more else linger, self._config.turn_events_max)
         if self._more:
             self._continue()
         elif not events:
             return False
-        app = self._app
-        released = app.engine.released
-        connections, sendable, unusual = self._connections, self._sendable, self._unusual
-        receive_bytes_max, usual = config.receive_bytes_max, select.EPOLLIN
-        received = 0
+        self._execute(*self._receive(events, now))
+        self._end_turn()
+        return True
+
+    def _receive(self, events: list[tuple[int, int]], now: float) -> Arrived:
+        """Takes what has come on all ready sockets."""
+        connections, bytes_max, readable = self._connections, self._config.receive_bytes_max, select.EPOLLIN
+        arrived: list[Connection] = []
+        chunks: list[bytes] = []
+        apart: list[tuple[Connection, bytes]] = []
         for fd, event in events:
             connection = connections.get(fd)
             if connection is None:
                 self._other(fd)
-                released = app.engine.released
                 continue
-            if event != usual and not self._is_readable(connection, event):
+            if event != readable and not self._is_readable(connection, event):
                 continue
             try:
-                data = connection.recv(receive_bytes_max)
+                data = connection.recv(bytes_max)
             except BlockingIOError:
                 continue
             except OSError:
                 self._drop(connection)
                 continue
-            session = connection.session
             if not data:
                 connection.input_ended = True
-                unusual.append(connection)
+                self._unusual.append(connection)
                 continue
-            received += len(data)
+            session = connection.session
             session.used_at = now
-            reply = connection.receive(data)
-            if session.hold > released or connection.held is not None:
-                self._hold(connection, session.hold, reply)
-            elif reply:
-                sendable.append((connection, reply))
-            if session.closing or session.more or session.job is not None:
-                unusual.append(connection)
-        app.counters.received_bytes += received
-        app.wake_committer()
+            if session.is_between and data[-1] == LINE_FEED:
+                arrived.append(connection)
+                chunks.append(data)
+            else:
+                apart.append((connection, data))
+        return arrived, chunks, apart
+
+    def _execute(
+        self, arrived: list[Connection], chunks: list[bytes], apart: list[tuple[Connection, bytes]]
+    ) -> None:
+        """Parses all in one go, and executes it."""
+        app, sendable, unusual = self._app, self._sendable, self._unusual
+        app.counters.received_bytes += sum(map(len, chunks)) + sum(len(data) for _, data in apart)
+        released = app.engine.released
+        batches = self._parser.parse(chunks)
+        if batches is None:  # one of them is no ordinary request: each session finds out for itself
+            apart += zip(arrived, chunks, strict=True)
+        else:
+            for connection, requests in zip(arrived, batches, strict=True):
+                session = connection.session
+                reply = session.execute(requests)
+                # As `_take`, without its call.
+                if session.hold > released or connection.held:
+                    self._hold(connection, session.hold, reply)
+                elif reply:
+                    sendable.append((connection, reply))
+                if not session.is_between:
+                    unusual.append(connection)
+        for connection, data in apart:
+            self._take(connection, connection.session.receive(data))
+
+    def _take(self, connection: Connection, reply: bytes) -> None:
+        """What a session gave: to be sent at the end of the turn, or held until it may be shown."""
+        session = connection.session
+        if session.hold > self._app.engine.released or connection.held:
+            self._hold(connection, session.hold, reply)
+        elif reply:
+            self._sendable.append((connection, reply))
+        if not session.is_between:
+            self._unusual.append(connection)
+
+    def _hold(self, connection: Connection, position: int, reply: bytes) -> None:
+        if not reply:
+            return
+        if self._reads_too_slowly(connection):
+            return
+        connection.held += 1
+        connection.held_bytes += len(reply)
+        self._holding.append((connection, reply))
+        if position > self._holding_for:
+            self._holding_for = position
+
+    def _end_turn(self) -> None:
+        """The log's group is on its way before the replies that need not wait for it."""
+        if self._holding:
+            self._held.append((self._holding_for, self._holding))
+            self._holding = []
+        self._app.wake_committer()
+        self._release()
         self._send_all()
-        return True
+
+    def _release(self) -> None:
+        """Replies that waited for what is released now go out, turn by turn."""
+        released, sendable = self._app.engine.released, self._sendable
+        while self._held and self._held[0][0] <= released:
+            for connection, reply in self._held.popleft()[1]:
+                connection.held -= 1
+                connection.held_bytes -= len(reply)
+                sendable.append((connection, reply))
+                if connection.input_ended or connection.session.closing:
+                    self._unusual.append(connection)
 
     def _send_all(self) -> None:
         app = self._app
@@ -157,7 +236,7 @@ class Reactor:
         sent_bytes = 0
         for connection, reply in self._sendable:
             if connection.unsent or connection.is_closed:
-                self._keep_unsent(connection, reply)
+                self._keep_unsent(connection, reply, 0)
                 continue
             try:
                 sent = connection.send(reply)
@@ -168,7 +247,7 @@ class Reactor:
                 continue
             sent_bytes += sent
             if sent != len(reply):
-                self._keep_unsent(connection, reply[sent:])
+                self._keep_unsent(connection, reply, sent)
         self._sendable.clear()
         app.counters.sent_bytes += sent_bytes
         if self._unusual:
@@ -181,12 +260,15 @@ class Reactor:
         connections, self._more = self._more, []
         for connection in connections:
             if not connection.is_closed and connection.session.more:
-                self._deliver(connection, connection.session.receive(b""))
+                self._take(connection, connection.session.receive(b""))
+                self._unusual.append(connection)  # it may be read again
 
     def _other(self, fd: int) -> None:
         """A descriptor that is no client's."""
-        if fd == self._doorbell.fd:
-            self._released()
+        if fd == self._sync_fd:
+            self._app.sync_ended()
+        elif fd == self._doorbell.fd:
+            self._doorbell.silence()
         elif fd in self._acceptors:
             for sock in self._acceptors[fd].accept():
                 self._welcome(sock)
@@ -216,54 +298,25 @@ class Reactor:
 
     # --- replies --------------------------------------------------------------------------------------
 
-    def _released(self) -> None:
-        """The committer rang: replies that waited for this go out, each connection's in one piece."""
-        self._doorbell.silence()
-        app = self._app
-        app.take_released()
-        released = app.engine.released
-        held, self._held = self._held, []
-        for connection in held:
-            reply = connection.take(released)
-            if reply:
-                self._sendable.append((connection, reply))
-            if connection.held is not None:
-                self._held.append(connection)
-            if connection.input_ended or connection.session.closing:
-                self._unusual.append(connection)
-
-    def _deliver(self, connection: Connection, reply: bytes) -> None:
-        """What a session gave outside of an event of its own."""
-        session = connection.session
-        if session.hold > self._app.engine.released or connection.held is not None:
-            self._hold(connection, session.hold, reply)
-        elif reply:
-            self._sendable.append((connection, reply))
+    def _keep_unsent(self, connection: Connection, reply: bytes, sent: int) -> None:
+        if connection.is_closed or self._reads_too_slowly(connection):
+            return
+        connection.unsent += memoryview(reply)[sent:]
         self._unusual.append(connection)
 
-    def _hold(self, connection: Connection, position: int, reply: bytes) -> None:
-        if not reply:
-            return
-        if connection.hold(position, reply):
-            self._held.append(connection)
-        self._check_waiting(connection)
-
-    def _keep_unsent(self, connection: Connection, data: bytes) -> None:
-        if connection.is_closed:
-            return
-        connection.unsent += data
-        self._check_waiting(connection)
-        self._unusual.append(connection)
-
-    def _check_waiting(self, connection: Connection) -> None:
-        if connection.waiting_bytes > self._config.output_bytes_max:
-            log.warning(
-                "client %d at %s reads too slowly: %d bytes of replies wait, its connection is closed",
-                connection.session.id,
-                connection.session.transport.address,
-                connection.waiting_bytes,
-            )
-            self._drop(connection)
+    def _reads_too_slowly(self, connection: Connection) -> bool:
+        """Judged by what waits already: one large reply says nothing of its reader. If so, it is gone."""
+        waiting = connection.held_bytes + len(connection.unsent)
+        if waiting <= self._config.output_bytes_max:
+            return False
+        log.warning(
+            "client %d at %s reads too slowly: %d bytes of replies wait, its connection is closed",
+            connection.session.id,
+            connection.session.transport.address,
+            waiting,
+        )
+        self._drop(connection)
+        return True
 
     # --- one connection -------------------------------------------------------------------------------
 
@@ -278,7 +331,7 @@ class Reactor:
                 self._drop(connection)
                 return False
             self._app.counters.sent_bytes += sent
-            connection.unsent = connection.unsent[sent:]
+            del connection.unsent[:sent]
             self._unusual.append(connection)
         if event & (select.EPOLLHUP | select.EPOLLERR) and not connection.mask & select.EPOLLIN:
             self._drop(connection)  # nobody is left to answer to
@@ -310,17 +363,16 @@ class Reactor:
         connection.is_working = False
         if connection.is_closed:
             return
-        self._deliver(connection, reply)
-        self._app.wake_committer()
-        self._send_all()
+        self._take(connection, reply)
+        self._unusual.append(connection)
+        self._end_turn()
         self._doorbell.ring()  # the loop may be parked, and have a next portion to do
 
     def _drop(self, connection: Connection) -> None:
         if connection.is_closed:
             return
         connection.is_closed = True
-        connection.held = None
-        connection.unsent = b""
+        connection.unsent = bytearray()
         del self._connections[connection.fd]
         connection.sock.close()
         self._app.close_session(connection.session)

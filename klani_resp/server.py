@@ -1,7 +1,7 @@
 """Composition root: opens the store, listens, serves, drains, closes. One tree of nurseries has all tasks.
 
 serve            shielded from the caller's cancellation, which only starts the drain
-  services       the committer's thread; it ends last, when nothing can append any more
+  services       changes of the log's segment; they end last, when nothing can append any more
     traffic      connections, loading, checkpoints; ends when it is drained, or at the deadline
 """
 
@@ -12,6 +12,7 @@ import logging
 import select
 import socket
 import time
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -19,17 +20,25 @@ import trio
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import Committer, Doorbell
 from klani_resp.config import Config
-from klani_resp.listeners import describe_address, open_listeners, remove_unix_socket
+from klani_resp.listeners import (
+    describe_address,
+    open_listeners,
+    remove_unix_socket,
+    unix_socket_identity,
+)
 from klani_resp.reactor import Reactor
 from klani_resp.session import Transport
 from klani_resp.tasks import serve_stream
 from storage.engine import EngineOptions
+from storage.errors import StoreError
 from storage.fs import Fs
 from storage.recovery import Opening
+from storage.syncer import open_syncer
 
 log = logging.getLogger("klani_resp")
 CHECKPOINT_POLL_SECONDS = 0.1
 LOADING_STEP_SECONDS = 0.005  # so often clients are told that the store loads
+SYNC_SECONDS = 1.0  # everysec
 HAS_EPOLL = hasattr(select, "epoll")
 
 
@@ -70,6 +79,7 @@ class Server:
         self._reactor = Reactor(self._app, self._doorbell) if use_epoll else None
         self._committer: Committer | None = None
         self._listeners: list[socket.socket] = []
+        self._unix_socket: tuple[int, int] | None = None
         self._accepting = trio.CancelScope()
 
     async def run(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -77,14 +87,21 @@ class Server:
         try:
             await self._serve(stop, task_status)
         finally:
-            if self._listeners:
-                remove_unix_socket(self._config)
+            remove_unix_socket(self._config, self._unix_socket)
             self._doorbell.close()
         if not self._app.is_loading:
+            self._close_store()
+
+    def _close_store(self) -> None:
+        """Whoever reads the log is told that the end failed, not the start."""
+        try:
             self._app.engine.close()
+        except (OSError, StoreError) as error:
+            raise StorageFailed(f"the last checkpoint: {error}") from error
 
     async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         self._listeners = open_listeners(self._config)
+        self._unix_socket = unix_socket_identity(self._config)
         addresses = [describe_address(sock.family, sock.getsockname()) for sock in self._listeners]
         log.info("listening on %s", ", ".join(addresses))
         async with trio.open_nursery() as services:
@@ -128,16 +145,25 @@ class Server:
         for warning in opening.warnings:
             log.warning("%s", warning)
         engine = opening.engine
-        everysec = self._config.appendfsync == "everysec"
-        self._committer = Committer(engine.wal, everysec=everysec, ring=self._doorbell.ring)
-        self._committer.released = engine.released
-        services.start_soon(self._commit, self._committer)
+        self._committer = Committer(
+            engine.wal,
+            open_syncer(engine.fs),
+            always=self._config.appendfsync == "always",
+            roll=partial(services.start_soon, self._next_segment),
+        )
+        if self._reactor is not None:
+            self._reactor.watch_syncs(self._committer.fd)
         gc.enable()
         gc.collect()
         gc.freeze()  # what was loaded lives as long as the process: no collection walks it again
         app.opened(engine, self._committer)
         loaded.set()
-        await self._checkpoints()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._checkpoints)
+            if self._reactor is None:
+                nursery.start_soon(self._take_syncs)
+            if self._config.appendfsync == "everysec":
+                nursery.start_soon(self._sync_each_second)
 
     async def _report(
         self, loaded: trio.Event, addresses: list[str], task_status: trio.TaskStatus[list[str]]
@@ -146,12 +172,22 @@ class Server:
         log.info("ready to accept connections on %s", ", ".join(addresses))
         task_status.started(addresses)
 
-    async def _commit(self, committer: Committer) -> None:
-        """The thread is never abandoned: whoever cancels this waits until `stop` has let it finish."""
-        await trio.to_thread.run_sync(committer.run, limiter=trio.CapacityLimiter(1))
-        if committer.failure is not None:
-            self._app.fail(committer.failure)
-            raise StorageFailed(str(committer.failure)) from committer.failure
+    async def _next_segment(self) -> None:
+        """Beside the loop; what is appended meanwhile waits for it. Raises StorageFailed."""
+        assert self._committer is not None
+        try:
+            await trio.to_thread.run_sync(self._app.engine.wal.next_segment)
+            self._committer.rolled()
+        except OSError as error:
+            self._app.fail(error)
+        self._app.check()
+        self._app.take_released()
+        self._doorbell.ring()
+
+    async def _sync_each_second(self) -> None:
+        while True:
+            await trio.sleep(SYNC_SECONDS)
+            self._app.make_durable()
 
     async def _checkpoints(self) -> None:
         while True:
@@ -169,15 +205,16 @@ class Server:
             return
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._listeners]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._answer_doorbell)
             with self._accepting:
                 await trio.serve_listeners(self._serve_socket, listeners, handler_nursery=nursery)
 
-    async def _answer_doorbell(self) -> None:
+    async def _take_syncs(self) -> None:
+        """What the reactor does, for the task road."""
+        assert self._committer is not None
         while True:
-            await trio.lowlevel.wait_readable(self._doorbell.fd)
-            self._doorbell.silence()
-            self._app.take_released()
+            await trio.lowlevel.wait_readable(self._committer.fd)
+            self._app.sync_ended()
+            self._app.wake_committer()
 
     async def _serve_socket(self, stream: trio.SocketStream) -> None:
         sock = stream.socket

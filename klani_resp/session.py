@@ -4,6 +4,7 @@ Invariants:
 1. Replies come out in the order of their requests; while a job is under way nothing behind it is executed.
 2. `hold` after a call is at or above every log position that the bytes of this call show.
 3. After `closing` is set nothing is executed any more.
+4. While `is_between`, nothing is left of what was received: no part of a request, no command, no job.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")
+CLOCK_COMMANDS = 64  # of one turn, between two looks at the clock
 INTERNAL_ERROR = error_reply("ERR internal error")
 
 
@@ -56,6 +58,7 @@ class Session:
         "created_at",
         "hold",
         "id",
+        "is_between",
         "job",
         "library_name",
         "library_version",
@@ -77,6 +80,7 @@ class Session:
         self.hold = 0
         self.more = False
         self.closing = False
+        self.is_between = True  # all bytes so far made whole requests, and these have been answered
         self.job: Job | None = None
         self.commands_done = 0
         self._config = config
@@ -101,47 +105,72 @@ class Session:
         """Executes what `data` completes. With `more` set, call it again with b"" after the others' turn."""
         if self.closing:
             return b""
-        parser = self._parser
-        requests = parser.feed(data) if data else []
+        requests = self._parser.feed(data) if data else []
+        if not self._parser.is_between:
+            self.is_between = False
+        return self.execute(requests)
+
+    def execute(self, requests: list[Request]) -> bytes:
+        """As `receive`, with requests that were parsed elsewhere: only while `is_between`."""
         context = self._context
         engine = context.engine
         engine.seen = 0
-        if len(requests) == 1 and not self._pending and self.job is None and parser.error is None:
-            # Without pipelining this is every turn: no list, no loop, 0.7 us less.
-            reply = self._execute(context, requests[0])
+        if len(requests) == 1 and self.is_between:
+            # As `_turn` does it. Without pipelining this is every turn: no list, no loop.
+            self.commands_done += 1
+            argv = requests[0]
+            try:
+                reply = self._table[argv[0]](context, argv)
+            except Suspended:
+                reply = b""
+            except Exception:
+                reply = self._bug(argv)
             self.hold = engine.seen
             return reply
+        if self.closing:
+            return b""
         replies = self._turn(context, requests)
         self.more = bool(self._pending) and self.job is None and not self.closing
-        if parser.error is not None:
+        if self._parser.error is not None:
             self._end_of_protocol(replies)
+        self._note_between()
         self.hold = engine.seen
         return replies[0] if len(replies) == 1 else b"".join(replies)
 
-    def _execute(self, context: Context, argv: Request) -> bytes:
-        """One command's reply; nothing when it has become a job."""
-        self.commands_done += 1
-        try:
-            return self._table[argv[0]](context, argv)
-        except Suspended:
-            return b""
-        except Exception:
-            log.exception("bug in %r of client %d: its connection is closed", argv[0][:64], self.id)
-            context.engine.note(context.engine.appended)
-            self.closing = True
-            return INTERNAL_ERROR
+    def _note_between(self) -> None:
+        self.is_between = (
+            self._parser.is_between and not self._pending and self.job is None and not self.closing
+        )
+
+    def _bug(self, argv: Request) -> bytes:
+        """To be called while the exception is handled."""
+        log.exception("bug in %r of client %d: its connection is closed", argv[0][:64], self.id)
+        self._context.engine.note(self._context.engine.appended)
+        self.close_after_reply()
+        return INTERNAL_ERROR
 
     def _turn(self, context: Context, requests: list[Request]) -> list[bytes]:
         """As many commands as one turn may do; the others wait in `_pending`."""
         if self._pending or self.job is not None or len(requests) > self._config.turn_commands_max:
             requests = self._next_turn(requests)
-        large = self._config.turn_reply_bytes_max
+        room = self._config.turn_reply_bytes_max
+        clock = context.engine.clock
+        deadline = clock() + self._config.busy_ms_max * 1_000_000
         replies: list[bytes] = []
         left = iter(requests)
         for argv in left:
-            reply = self._execute(context, argv)
+            self.commands_done += 1
+            try:
+                reply = self._table[argv[0]](context, argv)
+            except Suspended:
+                reply = b""
+            except Exception:
+                reply = self._bug(argv)
             replies.append(reply)
-            if self.closing or self.job is not None or len(reply) > large:
+            room -= len(reply)
+            if self.closing or self.job is not None or room < 0:
+                break
+            if not len(replies) % CLOCK_COMMANDS and clock() > deadline:
                 break
         if not self.closing and (waiting := list(left)):
             self._pending = waiting + self._pending
@@ -160,7 +189,7 @@ class Session:
             return
         assert self._parser.error is not None
         replies.append(self._parser.error.reply())
-        self.closing = True
+        self.close_after_reply()
 
     # --- jobs -----------------------------------------------------------------------------------------
 
@@ -170,6 +199,7 @@ class Session:
             return NOT_IN_MULTI
         self.job = job
         self._job_run = run
+        self.is_between = False
         raise Suspended
 
     def finish_job(self, outcome: object) -> bytes:
@@ -190,11 +220,12 @@ class Session:
         except Exception:
             log.exception("bug in a job of client %d: its connection is closed", self.id)
             reply = INTERNAL_ERROR
-            self.closing = True
+            self.close_after_reply()
         replies = [reply]
         self.more = bool(self._pending) and not self.closing
         if self._parser.error is not None:
             self._end_of_protocol(replies)
+        self._note_between()
         self.hold = engine.seen
         return b"".join(replies)
 
@@ -206,6 +237,7 @@ class Session:
 
     def close_after_reply(self) -> None:
         self.closing = True
+        self.is_between = False
 
     def reset(self) -> None:
         self.name = b""
@@ -244,9 +276,7 @@ class Session:
         try:
             return self._table[argv[0]](context, argv)
         except Exception:
-            log.exception("bug in %r of client %d: its connection is closed", argv[0][:64], self.id)
-            self.closing = True
-            return INTERNAL_ERROR
+            return self._bug(argv)
 
     # --- MULTI's queue --------------------------------------------------------------------------------
 

@@ -61,7 +61,6 @@ class Checkpoint:
 
     def steps(self) -> Iterator[None]:
         """As `write`; between two steps, each some 0.1 ms of Python, others may have the interpreter."""
-        self._wal.sync()  # under `everysec` and `no` the records are written, but maybe not synced yet
         assert self._wal.durable >= self.position, "rows must not come before their log"
         fs, directory = self._fs, self._directory
         uuid = self.manifest.uuid_bytes

@@ -27,6 +27,8 @@ from storage.table import Table
 from storage.wal import SEGMENT_BYTES, Wal
 
 TABLES_MAX = 1024
+RECORD_HEAD_BYTES = fmt.RECORD.size
+_INSERT, _REPLACE = int(fmt.Kind.INSERT), int(fmt.Kind.REPLACE)  # without an enum's look-ups
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,16 @@ class Engine:
         self.tables = {table.name: table for table in tables}
         self.by_number = {table.number: table for table in tables}
         self.default_table = options.default_table
+        # What a key may bear before its id, and the table of a key that is an id alone.
+        self.keyed: dict[bytes, Table] = {}
+        self.default: Table | None = None
+        self._note_names()
         self.next_table = manifest.next_table
         self.released = wal.durable
         self.seen = 0
         self.token = manifest.tokens  # the last one given out
         self._tokens_reserved = manifest.tokens
+        self._tokens_enough = manifest.tokens  # a token above it wants more set aside
         self._token_position = 0
         self.catalog_position = manifest.catalog_position
         self.checkpoint_position = manifest.position
@@ -104,17 +111,19 @@ class Engine:
     def draw_token(self) -> int:
         """The next fencing token. Replies that show one wait for the record that set its range aside."""
         token = self.token + 1
-        if token > fmt.TOKEN_MAX:
-            raise StoreError("ERR the fencing tokens are used up")
-        if token + fmt.TOKENS_RESERVED // 2 > self._tokens_reserved:
+        if token > self._tokens_enough:
+            if token > fmt.TOKEN_MAX:
+                raise StoreError("ERR the fencing tokens are used up")
             self.reserve_tokens()
         self.token = token
-        self.note(self._token_position)
+        if self._token_position > self.seen:
+            self.seen = self._token_position
         return token
 
     def reserve_tokens(self) -> None:
         """Sets a range of tokens aside in the log, half a range before it is needed."""
         self._tokens_reserved = min(self.token + fmt.TOKENS_RESERVED, fmt.TOKEN_MAX)
+        self._tokens_enough = self._tokens_reserved - fmt.TOKENS_RESERVED // 2
         self.wal.append(fmt.RECORD.pack(fmt.RECORD.size, fmt.Kind.RESERVE, 0, 0, 0, self._tokens_reserved))
         self._token_position = self.wal.appended
 
@@ -161,54 +170,60 @@ class Engine:
         self.tables[table.name] = table
         self.by_number[table.number] = table
         self.next_table = max(self.next_table, table.number + 1)
+        self._note_names()
 
     def remove_table(self, table: Table) -> None:
         del self.tables[table.name]
         del self.by_number[table.number]
+        self._note_names()
         for lease in {id(lease): lease for lease in table.leases.values()}.values():
             lease.rows = tuple(key for key in lease.rows if key[0] is not table)
         table.leases.clear()
+
+    def _note_names(self) -> None:
+        self.default = self.tables.get(self.default_table)
+        self.keyed = dict(self.tables)
+        self.keyed |= {b"{%b}" % name: table for name, table in self.tables.items()}
 
     # --- rows -----------------------------------------------------------------------------------------
 
     def seek(self, table: Table, row: int, shape: RowShape) -> tuple[RowShape, tuple[Any, ...]] | None:
         """The shape and its template's values; None where there is no row."""
-        values = table.rows.read(row)
+        values = table.read(row)
         if values is None:
             self.note(self.catalog_position)
             return None
-        if values[1] > self.released:
-            self.note(values[1])
-        if table.schema.bytes_columns:
+        position = values[1]
+        if position > self.released and position > self.seen:
+            self.seen = position
+        if shape.has_bytes:
             values = table.schema.trim(values)
-        if shape.columns_plain:
-            return shape, values[3 : 3 + len(shape.columns)]
-        return shape, tuple([values[column] for column in shape.columns])
+        return shape, shape.pick(values)
 
     def insert(self, table: Table, row: int, changes: dict[bytes, Value]) -> int:
         """1 when the row is now there with these contents, written or found so; StoreError `EXISTS` else."""
         schema = table.schema
-        fields = list(schema.empty)
+        fields = schema.empty.copy()
         schema.assign(fields, changes)
-        old = table.read_trimmed(row)
+        old = table.read(row)
         if old is not None:
             self.note(old[1])
-            if old[3:] != tuple(fields[3:]):
+            if schema.trim(old)[3:] != tuple(fields[3:]):
                 raise StoreError(f"EXISTS row {table.name.decode()}:{row} exists with other contents")
             return 1
         fields[0] = self.draw_token()
-        self._write(table, row, fmt.Kind.INSERT, None, fields)
+        self._write(table, row, _INSERT, None, fields)
         return 1
 
     def replace(self, table: Table, row: int, token: int, changes: dict[bytes, Value], unlock: bool) -> None:
         """Writes the row under its lock, or finds that this very write was done already; else `NOLOCK`."""
-        old = table.rows.read(row)
+        old = table.read(row)
         if old is None:
             raise no_row(table.name, row)
         schema = table.schema
         if schema.bytes_columns:
             old = schema.trim(old)
-        fields = list(old)
+        fields = [*old]
         schema.assign(fields, changes)
         lease = locks.live_lease(table, row, token, self.clock())
         if lease is None:
@@ -217,23 +232,26 @@ class Engine:
                 return
             raise StoreError(f"NOLOCK token {token} holds no lock on {table.name.decode()}:{row}")
         fields[0] = token
-        self._write(table, row, fmt.Kind.REPLACE, old, fields)
+        self._write(table, row, _REPLACE, old, fields)
         if unlock:
             locks.release(table, row, lease)
 
     def _write(
-        self, table: Table, row: int, kind: fmt.Kind, old: tuple[Any, ...] | None, fields: list[Any]
+        self, table: Table, row: int, kind: int, old: tuple[Any, ...] | None, fields: list[Any]
     ) -> None:
         """Logs and applies a row's new contents. Nothing after the first append can fail."""
         wal = self.wal
         length = table.record_bytes
         position = fields[1] = wal.appended + length
-        new = tuple(fields)
-        image = table.schema.record.pack(*new)
-        if row >> 16 not in table.rows.directories:
-            table.rows.add_directory(row >> 16)
-        wal.append(fmt.RECORD.pack(length, kind, 0, table.number, row, 0 if old is None else old[1]) + image)
-        table.apply(row, old, new, image)
+        if old is None:
+            previous = 0
+            if row >> 16 not in table.rows.directories:
+                table.rows.add_directory(row >> 16)
+        else:
+            previous = old[1]
+        record = table.pack(length, kind, 0, table.number, row, previous, *fields)
+        wal.append(record)
+        table.apply(row, old, fields, record[RECORD_HEAD_BYTES:])
         if position > self.seen:
             self.seen = position
 
@@ -246,29 +264,25 @@ class Engine:
         if len(keys) > 1:
             keys = tuple(dict.fromkeys(keys))
         for table, row in keys:
-            position = self.row_position(table, row)
-            if position > self.released:
-                self.note(position)
+            values = table.read(row)
+            if values is None:
+                raise no_row(table.name, row)
+            if values[1] > self.released:
+                self.note(values[1])
         now = self.clock()
         deadline = now + (lease_ms or self.options.lease_ms) * 1_000_000
-        known = locks.resent(keys, owner, now)
-        if known is not None:
-            known.deadline = deadline
-            self.note(self._token_position)
-            return known.token
+        if owner is not None:
+            known = locks.resent(keys, owner, now)
+            if known is not None:
+                known.deadline = deadline
+                self.note(self._token_position)
+                return known.token
         for table, row in keys:
             if not locks.is_free(table, row, now):
                 return None
         token = self.draw_token()
         locks.grant(locks.Lease(token, deadline, owner, keys))
         return token
-
-    def row_position(self, table: Table, row: int) -> int:
-        """Position of the row's last write; `NOROW` when it is not there."""
-        values = table.rows.read(row)
-        if values is None:
-            raise no_row(table.name, row)
-        return values[1]  # type: ignore[no-any-return]
 
     def unlock(self, keys: list[locks.RowKey], token: int) -> int:
         now = self.clock()
@@ -304,13 +318,18 @@ class Engine:
         self, table: Table, criteria: dict[bytes, Value], limit: int, after: int | None, free: bool
     ) -> list[int]:
         """`posting` and `listed` in one."""
-        posting = self.posting(table, criteria)
-        return [] if posting is None else self.listed(table, posting, limit, after, free)
+        return self.listed(table, self.posting(table, criteria), limit, after, free)
 
-    def listed(self, table: Table, posting: Posting, limit: int, after: int | None, free: bool) -> list[int]:
+    def listed(
+        self, table: Table, posting: Posting | None, limit: int, after: int | None, free: bool
+    ) -> list[int]:
         """A list's ids, ascending, above `after`; `limit` 0 is all; `free` leaves out what is locked now."""
-        if posting.position > self.released:
-            self.note(posting.position)
+        if posting is None:
+            self.note(self.catalog_position)
+            return []
+        position = posting.position
+        if position > self.released and position > self.seen:
+            self.seen = position
         if not posting.rows or after == fmt.ROW_ID_MAX:
             return []
         ids: Iterator[int] = (

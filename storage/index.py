@@ -11,7 +11,7 @@ the last record that changed it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -34,7 +34,7 @@ class Posting:
 
 
 Columns = tuple[int, ...]
-Plan = tuple[Posting, int, int | None, bool]  # list, limit, after, free
+Plan = tuple[Posting | None, int, int | None, bool]  # list (None: no row ever had it), limit, after, free
 
 
 class Index:
@@ -50,7 +50,7 @@ class Index:
         self._items = tuple(self.lists.items())
         # What takes a combination's values out of a record, and its kept lists.
         self._combined: tuple[tuple[Callable[[Any], Any], dict[tuple[Value, ...], Posting]], ...] = ()
-        # Questions as they were asked, with the list that answers them; emptied when any list goes.
+        # Questions as they were asked, with the list that answers them; emptied when a list comes or goes.
         self.plans: dict[tuple[bytes, ...], Plan] = {}
 
     def find(self, columns: Columns, values: tuple[Value, ...]) -> Posting | None:
@@ -99,8 +99,9 @@ class Index:
                 self.kept -= 1
                 return
 
-    def update(self, row: int, old: tuple[Any, ...] | None, new: tuple[Any, ...], position: int) -> None:
+    def update(self, row: int, old: Sequence[Any] | None, new: Sequence[Any], position: int) -> None:
         """Takes a row from its old lists to its new ones. `old` and `new` are trimmed records."""
+        is_changed = False
         for column, lists in self._items:
             value = new[column]
             if old is not None:
@@ -110,11 +111,12 @@ class Index:
                 posting = lists[before]
                 posting.rows.discard(row)
                 posting.position = position
-            found = lists.get(value)
-            if found is None:
-                found = lists[value] = Posting(BitMap(), position)
-            found.rows.add(row)
-            found.position = position
+            is_changed = True
+            posting = lists.get(value) or self._first(lists, value)
+            posting.rows.add(row)
+            posting.position = position
+        if not is_changed:
+            return
         for pick, kept in self._combined:
             values = pick(new)
             if old is not None:
@@ -129,6 +131,12 @@ class Index:
             if known is not None:
                 known.rows.add(row)
                 known.position = position
+
+    def _first(self, lists: dict[Value, Posting], value: Value) -> Posting:
+        """The list of a value that no row has had."""
+        self.plans.clear()
+        lists[value] = posting = Posting(BitMap(), 0)
+        return posting
 
     def drop_empty(self, durable: int) -> None:
         """Forgets single lists that no row is in any more, once their last change is durable."""

@@ -37,6 +37,8 @@ class Rows:
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
+        self._unpack = schema.record.unpack_from
+        self._blocks_per_directory = schema.blocks_per_directory
         self.directories: dict[int, mmap.mmap] = {}
         self.slots: dict[int, int] = {}  # directory -> its place in the row file
         self.numbers: list[int] = []  # place in the row file -> directory
@@ -57,7 +59,7 @@ class Rows:
         directory = self.directories.get(row >> 16)
         if directory is None:
             return None
-        values = self.schema.record.unpack_from(directory, self.offsets[row & 0xFFFF])
+        values = self._unpack(directory, self.offsets[row & 0xFFFF])
         return values if values[0] else None
 
     def write(self, row: int, image: bytes) -> None:
@@ -67,7 +69,7 @@ class Rows:
         if directory is None:
             directory = self.add_directory(number)
         offset = self.offsets[row & 0xFFFF]
-        block = self.slots[number] * self.schema.blocks_per_directory + (offset >> 12)
+        block = self.slots[number] * self._blocks_per_directory + (offset >> 12)
         if self.cut is not None:
             self._keep(row, block, directory, offset)
         directory[offset : offset + len(image)] = image

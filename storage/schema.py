@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from storage import format as fmt
@@ -103,7 +105,7 @@ def make_field(name: bytes, type_name: bytes, size: bytes | None, indexed: bool)
 class RowShape:
     """A choice of fields in an order, with the reply templates that show it (`%` of `pick(values)`)."""
 
-    __slots__ = ("columns", "columns_plain", "fields", "template2", "template3")
+    __slots__ = ("fields", "has_bytes", "pick", "template2", "template3")
 
     def __init__(self, fields: list[tuple[Field, int]]) -> None:
         """`fields`: each field with its column in the unpacked record."""
@@ -119,10 +121,18 @@ class RowShape:
                 parts.append(b":%d\r\n")
                 columns.append(column)
         # A name may not hold '%', so the only directives are ours.
-        self.columns = tuple(columns)
-        self.columns_plain = columns == list(range(3, 3 + len(columns)))
+        self.has_bytes = any(field.is_bytes for field in self.fields)
+        self.pick: Callable[[tuple[Any, ...]], tuple[Any, ...]] = _picker(columns)
         self.template2 = b"*%d\r\n" % (2 * len(fields)) + b"".join(parts)
         self.template3 = b"%%%%%d\r\n" % len(fields) + b"".join(parts)
+
+
+def _picker(columns: list[int]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    """What takes these columns out of an unpacked record; neighbours by one slice, which costs half."""
+    first, count = columns[0], len(columns)
+    if columns == list(range(first, first + count)):
+        return itemgetter(slice(first, first + count))
+    return itemgetter(*columns)
 
 
 class Schema:
@@ -142,6 +152,7 @@ class Schema:
         self.fields = fields
         self.record = struct.Struct(fmt.ROW_HEADER + self.codes)
         self.record_bytes = self.record.size
+        self.log_record = struct.Struct(fmt.RECORD.format + (fmt.ROW_HEADER + self.codes).removeprefix("<"))
         self.rows_per_block = (fmt.BLOCK_BYTES - fmt.BLOCK_HEADER_BYTES) // self.record_bytes
         self.blocks_per_directory = -(-fmt.DIRECTORY_ROWS // self.rows_per_block)
         self.field_by_name: dict[bytes, tuple[int, Field]] = {}

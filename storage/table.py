@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from storage import format as fmt
@@ -14,7 +15,18 @@ from storage.schema import Schema
 class Table:
     """`number` names it in the log and is never used again; `position` is that of its last write."""
 
-    __slots__ = ("index", "leases", "name", "number", "position", "record_bytes", "rows", "schema")
+    __slots__ = (
+        "index",
+        "leases",
+        "name",
+        "number",
+        "pack",
+        "position",
+        "read",
+        "record_bytes",
+        "rows",
+        "schema",
+    )
 
     def __init__(self, number: int, name: bytes, schema: Schema) -> None:
         self.number = number
@@ -25,8 +37,10 @@ class Table:
         self.leases: dict[int, Lease] = {}
         self.position = 0
         self.record_bytes = fmt.RECORD.size + schema.record_bytes
+        self.read = self.rows.read
+        self.pack = schema.log_record.pack
 
-    def apply(self, row: int, old: tuple[Any, ...] | None, new: tuple[Any, ...], image: bytes) -> None:
+    def apply(self, row: int, old: tuple[Any, ...] | None, new: Sequence[Any], image: bytes) -> None:
         """The one way that a row changes, live and in replay. `old` and `new` are trimmed records."""
         rows = self.rows
         rows.write(row, image)
@@ -37,7 +51,7 @@ class Table:
         self.position = position
 
     def read_trimmed(self, row: int) -> tuple[Any, ...] | None:
-        values = self.rows.read(row)
+        values = self.read(row)
         return None if values is None else self.schema.trim(values)
 
     def bytes_used(self) -> int:

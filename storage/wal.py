@@ -5,18 +5,16 @@ boundary: a write never touches a sector with durable bytes. 3. `durable` rises 
 bytes below it succeeded. 4. After a failed write or sync nothing is written any more: `failed` is set and
 every later call raises.
 
-Group commit as LevelDB's `BuildBatchGroup` has it: whoever commits takes all that waits. `append` runs on
-the loop, `commit` and `sync` in one thread beside it; the hand-over is a deque, whose ends are safe to use
-at once.
+Group commit as LevelDB's `BuildBatchGroup` has it: whoever commits takes all that waits. `write` puts it in
+the file, on the loop; the sync of `fd` runs beside the loop, and `synced` says how far it came.
+`commit`, `sync` and `next_segment` do all of their work before they come back.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,22 +49,30 @@ class Wal:
         self.appended = position
         self.written = position
         self.durable = position
-        self._queue: deque[bytes] = deque()
+        self._queue: list[bytes] = []
         self._frame: list[bytes] | None = None
         self._fd = -1
         self._offset = 0
         self._room = 0
         self._salt = 0
         self._crc = 0
-        self._io = threading.RLock()  # a checkpoint's thread may ask for a sync beside the committer's
         self.failed = False
         self.groups = 0
-        self.sync_ns = 0
         self.segments: list[tuple[int, Path]] = []
 
     @property
     def pending(self) -> bool:
         return bool(self._queue)
+
+    @property
+    def released(self) -> int:
+        """What replies may show: all that is durable; under `everysec` and `no`, all that is written."""
+        return self.durable if self._policy == "always" else self.written
+
+    @property
+    def fd(self) -> int:
+        """The segment's descriptor: a sync of it makes all that is written durable."""
+        return self._fd
 
     def append(self, record: bytes) -> None:
         """Queues one record whose position the caller has already put in: `appended + len(record)`."""
@@ -90,64 +96,81 @@ class Wal:
         marked = [_continued(record) for record in frame[:-1]]
         self._queue.append(b"".join((*marked, frame[-1])))
 
-    def commit(self) -> int | None:
-        """Writes all that waits as one batch and syncs it as the policy says. Blocks; one caller at a time.
+    # --- to disk --------------------------------------------------------------------------------------
 
-        Answers the position that replies may show now, or None when nothing waited. An OSError is final.
-        """
-        with self._io:
-            self._refuse_if_failed()
-            queue = self._queue
-            if not queue:
-                return None
+    @property
+    def has_room(self) -> bool:
+        """Whether all that waits fits into the segment."""
+        return self._offset + fmt.padded(self.appended - self.written) <= self._room
+
+    def write(self) -> None:
+        """Puts all that waits into the file as one batch; there must be room. An OSError is final."""
+        self._refuse_if_failed()
+        queue, self._queue = self._queue, []
+        try:
+            self._write(b"".join(queue))
+        except OSError:
+            self.failed = True
+            raise
+        self.groups += 1
+
+    def synced(self, position: int) -> None:
+        """A sync of `fd` that began when `written` was `position` has succeeded."""
+        assert position <= self.written
+        if position > self.durable:
+            self.durable = position
+
+    def sync(self) -> None:
+        """Makes all that is written durable. An OSError is final."""
+        self._refuse_if_failed()
+        position = self.written
+        if position > self.durable and self._fd >= 0:
             try:
-                position = self._write(b"".join([queue.popleft() for _ in range(len(queue))]))
-                if self._policy == "always":
-                    started = time.perf_counter_ns()
-                    self.sync()
-                    self.sync_ns += time.perf_counter_ns() - started
+                self._fs.fdatasync(self._fd)
             except OSError:
                 self.failed = True
                 raise
-            self.groups += 1
-            return position
+            self.synced(position)
 
-    def sync(self) -> None:
-        """Makes all that is written durable; `everysec`, checkpoints and a clean stop call it themselves."""
-        with self._io:
-            self._refuse_if_failed()
-            position = self.written
-            if position > self.durable and self._fd >= 0:
-                try:
-                    self._fs.fdatasync(self._fd)
-                except OSError:
-                    self.failed = True
-                    raise
-                self.durable = position
+    def commit(self) -> int | None:
+        """`write` and, under `always`, `sync`. Answers what is released now; None when nothing waited."""
+        self._refuse_if_failed()
+        if not self._queue:
+            return None
+        if not self.has_room:
+            self.next_segment()
+        self.write()
+        if self._policy == "always":
+            self.sync()
+        return self.released
+
+    def next_segment(self) -> None:
+        """A new preallocated segment that begins at `written`, with room for all that waits. Blocks.
+
+        The one before is synced first. Records may be appended meanwhile.
+        """
+        self.sync()
+        waiting = self.appended - self.written
+        try:
+            if self._fd >= 0:
+                fd, self._fd = self._fd, -1
+                self._fs.close(fd)
+            self.open_segment(fmt.padded(waiting))
+        except OSError:
+            self.failed = True
+            raise
 
     def _refuse_if_failed(self) -> None:
         if self.failed:
             raise OSError(errno.EIO, "the log failed before; what is on disk is not known")
 
-    def _write(self, payload: bytes) -> int:
-        size = fmt.padded(len(payload))
-        if self._offset + size > self._room:
-            self._next_segment(size)
+    def _write(self, payload: bytes) -> None:
         batch, self._crc = fmt.encode_batch(
             self._salt, self.written, self.durable, time.time_ns() // 1_000_000, self._crc, payload
         )
         self._fs.pwrite(self._fd, batch, self._offset)
-        self._offset += size
+        self._offset += len(batch)
         self.written += len(payload)
-        return self.written
-
-    def _next_segment(self, batch_bytes: int) -> None:
-        """A new preallocated segment that begins at `written`. The one before is synced first."""
-        self.sync()
-        if self._fd >= 0:
-            self._fs.close(self._fd)
-            self._fd = -1
-        self.open_segment(batch_bytes)
 
     def open_segment(self, batch_bytes: int = 0, carried: Sequence[bytes] = ()) -> None:
         """A segment with room for `batch_bytes`. At a start it carries the records of doubtful durability.

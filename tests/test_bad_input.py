@@ -168,10 +168,20 @@ def test_refused_texts_are_redis_s_own(
             ("CLIENT", "NOPE"),
             ("CLIENT", "SETNAME", "a b"),
             ("CLIENT",),
+            ("CLIENT", "HELP", "x"),
+            ("COMMAND", "GETKEYS", "PING"),
             ("HELLO", "4"),
             ("HELLO", "3", "NOPE"),
+            ("HELLO", "03"),
+            ("HELLO", "-3"),
+            ("HELLO", "9" * 30),
             ("SELECT", "99"),
             ("SELECT", "x"),
+            ("SELECT", "00"),
+            ("SELECT", "-0"),
+            ("SELECT", "-1"),
+            ("SELECT", "9" * 30),
+            ("SELECT", str(2**31)),
             ("AUTH", "x"),
             ("AUTH", "a", "b"),
             ("EXEC",),
@@ -206,6 +216,15 @@ def test_numbers_beyond_all_are_refused_not_computed(wire: Callable[..., Wire], 
             answer = one.ask(*words)
             assert answer.startswith((b"-ERR ", b"-NOPROTO ")), words[:4]
             assert len(answer) < 500
+    check_undisturbed(disturbed)
+
+
+def test_a_pattern_is_no_program(wire: Callable[..., Wire], disturbed: Client) -> None:
+    """To compile a megabyte of it took seconds, in which nobody was served."""
+    one = wire()
+    for words in (("CONFIG", "GET"), ("COMMAND", "LIST", "FILTERBY", "PATTERN")):
+        assert one.ask(*words, "*a" * 500_000) == b"-ERR a pattern has at most 128 bytes, not 1000000\r\n"
+        assert not one.ask(*words, "*a" * 64).startswith(b"-")
     check_undisturbed(disturbed)
 
 
@@ -269,3 +288,17 @@ def test_headers_that_announce_much_take_no_memory(server: launch.Server, wire: 
         one.send_bytes(b"*4096\r\n$1048576\r\nx")
     wire().ask("PING")
     assert server.rss_bytes() - before < RSS_GROWTH_BYTES_MAX
+
+
+def test_what_a_client_does_not_read_costs_no_more_the_more_it_is(
+    server: launch.Server, wire: Callable[..., Wire]
+) -> None:
+    """32 MiB of replies wait. When each further one copied them all, that was 7 s of CPU."""
+    before = sum(server.cpu_seconds())
+    silent = wire()
+    echo = b"*2\r\n$4\r\nECHO\r\n$10000\r\n%b\r\n" % (b"x" * 10_000)
+    for _ in range(32):
+        silent.send_bytes(echo * 100)
+    assert wire().ask("PING") == b"+PONG\r\n"
+    silent.socket.close()
+    assert sum(server.cpu_seconds()) - before < 2.0

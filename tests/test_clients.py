@@ -238,6 +238,7 @@ def test_redis_cli_interactive(server: Server, seats: Client, need: Need) -> Non
         terminal.until(prompt)
         assert b"PONG" in terminal.type("PING", prompt)
         assert b"KL.SEEK key [field [field ...]]" in terminal.type("HELP KL.SEEK", prompt)
+        assert b"field value [field value [field value ...]]" in terminal.type("HELP KL.INSERT", prompt)
         assert b'"rank"' in terminal.type("KL.SEEK 42", prompt)
         assert b"1) (integer) 42" in terminal.type("KL.INTERSECT seats rank 3 LIMIT 5", prompt)
         terminal.type("QUIT", b"")

@@ -48,6 +48,7 @@ def test_argv_wins_over_the_file(tmp_path: Path) -> None:
         ("lease_ms = 0", "Expected `int` >= 1 - at `$.lease_ms`"),
         ('appendfsync = "never"', "Invalid enum value 'never' - at `$.appendfsync`"),
         ('default_table = "a b"', "$.default_table"),
+        ('dir = ""', "Expected `str` of length >= 1 - at `$.dir`"),
         ("port =", "Invalid value"),
         ("[klani]\nport = 1", "unknown field `klani`"),
     ],

@@ -296,6 +296,17 @@ def test_scan_is_complete_and_ascending_while_rows_are_inserted(ask: Ask, as_map
     assert (row, list(as_map(contents).items())) == (first[3], [(b"x", first[3] % 7), (b"y", b"\0")])
 
 
+def test_scan_takes_a_bounded_step_however_much_is_asked(ask: Ask, connect: Callable[..., Client]) -> None:
+    ask("KL.CREATE", "t", "SCHEMA", "x", "U8")
+    with connect().pipeline() as pipeline:
+        for row in range(1200):
+            pipeline.execute_command("KL.INSERT", f"t:{row}", "x", 1)
+        pipeline.execute()
+    cursor, page = ask("KL.SCAN", "t", 0, "COUNT", 2**63 - 1)
+    assert (cursor, [row for row, _ in page]) == (b"1000", list(range(1000)))
+    assert scanned(ask, 2**63 - 1) == list(range(1200))
+
+
 def test_scan_pages(ask: Ask, refusal: Refusal) -> None:
     ask("KL.CREATE", "t", "SCHEMA", "x", "U8")
     assert ask("KL.SCAN", "t", 0) == [b"0", []]

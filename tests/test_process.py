@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -93,6 +94,60 @@ def test_what_was_sent_before_the_signal_is_answered(
     again = start()
     with redis.Redis(port=again.port) as client:
         assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) >= answered
+
+
+def test_without_its_sync_process_it_answers_nothing_more_and_ends(start: Start) -> None:
+    """That is a failed sync: nobody can say what is on disk. The next start finds all that was answered."""
+    running = start()
+    make_seats(running.port, 10)
+    (child,) = map(int, Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split())
+    os.kill(child, signal.SIGKILL)
+    with (
+        redis.Redis(port=running.port, retry=Retry(NoBackoff(), 0)) as client,
+        pytest.raises(redis.ConnectionError),
+    ):
+        client.execute_command("KL.INSERT", "seats:99", "is_booked", 1)
+    assert running.process.wait(20) == 1
+    check_sound(running.directory)
+    again = start()
+    with redis.Redis(port=again.port) as client:
+        assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) == 10
+
+
+def test_clients_cannot_take_the_log_s_descriptors(
+    start: Start, wire: Callable[..., Wire], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = tmp_path / "python"
+    limited.write_text(f'#!/bin/sh\nulimit -n 64\nexec {sys.executable} "$@"\n')
+    limited.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(limited))
+    running = start()
+    make_seats(running.port, 10)
+    crowd = [wire(running.port) for _ in range(100)]
+    answers = [one.ask("PING") for one in crowd]
+    assert answers[0] == b"+PONG\r\n"
+    assert answers[-1] == b"-ERR max number of clients reached\r\n"
+    # A checkpoint opens its files, and the next segment of the log would.
+    crowd[0].send("KL.VERIFY", "seats", "is_booked", 0)
+    assert crowd[0].until(b"ok\r\n:1\r\n")[1] is False
+    for one in crowd:
+        one.socket.close()
+    assert running.stop() == 0
+    assert "connections_max is 32, not 10000" in running.directory.with_name("data.log").read_text()
+
+
+def test_an_end_that_fails_says_so_and_loses_nothing(start: Start) -> None:
+    running = start()
+    make_seats(running.port, 10)
+    tables = running.directory / "tables"
+    tables.rmdir()  # the last checkpoint has nowhere to write its rows to
+    assert running.stop() == 1
+    last = running.directory.with_name("data.log").read_text().splitlines()[-1]
+    assert last.startswith("klani-resp: the store cannot be written any more")
+    assert "tables" in last
+    tables.mkdir()
+    with redis.Redis(port=start().port) as client:
+        assert client.execute_command("KL.COUNT", "seats", "is_booked", 0) == 10
 
 
 def test_one_server_at_a_time_uses_a_directory(start: Start) -> None:
@@ -196,6 +251,16 @@ def test_a_unix_socket_serves_too_and_is_gone_after_the_end(start: Start, tmp_pa
     with redis.Redis(unix_socket_path=str(path)) as near:
         assert near.execute_command("KL.SEEK", 1) == {b"x": 1}
     assert again.stop() == 0
+
+
+def test_a_socket_that_another_server_put_in_its_place_stays(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "klani.sock"
+    first = start(unixsocket=path)
+    path.unlink()
+    start(directory=tmp_path / "other", unixsocket=path)
+    assert first.stop() == 0
+    with redis.Redis(unix_socket_path=str(path)) as near:
+        assert near.ping()
 
 
 # --- killed under load --------------------------------------------------------------------------------

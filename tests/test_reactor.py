@@ -212,6 +212,17 @@ async def test_a_slow_reader_gets_all_in_order(tmp_path: Path) -> None:
 
 
 @loop_only
+async def test_one_reply_may_be_larger_than_what_may_wait(tmp_path: Path) -> None:
+    """The limit is for those who do not read; a large reply alone says nothing of that."""
+    limits = {"output_bytes_max": 100_000, "bulk_bytes_max": 32 << 20, "request_bytes_max": 32 << 20}
+    async with running(tmp_path, True, **limits) as server:
+        word = b"x" * (16 << 20)  # more than the kernel takes
+        stream = await server.connect(b"*2\r\n$4\r\nECHO\r\n$%d\r\n%b\r\n" % (len(word), word))
+        reply = b"$%d\r\n%b\r\n" % (len(word), word)
+        assert await exactly(stream, len(reply)) == reply
+
+
+@loop_only
 async def test_there_is_a_limit_of_connections(tmp_path: Path) -> None:
     async with running(tmp_path, True, connections_max=2) as server:
         streams = [await server.connect(b"PING\r\n") for _ in range(2)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
 from klani_resp.session import Session, Transport
 from klani_resp.tasks import serve_stream
+from tests.conftest import frame
 from tests.fake_disk import FakeDisk
 from tests.store import FakeClock, open_store
 
@@ -378,3 +380,27 @@ def test_while_loading(caplog: pytest.LogCaptureFixture) -> None:
 
 
 _UNKNOWN_FOO = "< -ERR unknown command 'FOO', with args beginning with: "
+
+
+def test_a_turn_is_bounded_by_the_bytes_of_all_its_replies(session: Session) -> None:
+    """200 pipelined KL.SCAN of 100 KiB each were one turn of 0.8 s, in which nobody else was served."""
+    one = b"x" * 8000
+    echoed = b"$8000\r\n" + one + b"\r\n"
+    replies = [session.receive(frame("ECHO", one) * 500)]
+    while session.more:
+        replies.append(session.receive(b""))
+    assert b"".join(replies) == echoed * 500
+    assert max(map(len, replies)) <= Config().turn_reply_bytes_max + len(echoed)
+
+
+def test_a_turn_is_bounded_by_its_time() -> None:
+    """Each look at the clock finds that two milliseconds have passed."""
+    app = App(Config())
+    engine, _ = open_store(FakeDisk(), clock=count(0, 2_000_000).__next__)
+    app.opened(engine, InlineCommitter(engine.wal, app.release))
+    session = new_session(app)
+    replies = [session.receive(frame("PING") * 1000)]
+    while session.more:
+        replies.append(session.receive(b""))
+    assert b"".join(replies) == b"+PONG\r\n" * 1000
+    assert max(map(len, replies)) < len(b"+PONG\r\n") * 1000 / 2

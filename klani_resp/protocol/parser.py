@@ -27,15 +27,15 @@ Request = list[bytes]
 
 HEADER_BYTES_MAX = 64 * 1024
 # hiredis reserves memory for all the elements that a header announces: five digits go the careful road.
-_announces_much = re.compile(rb"\*[0-9]{5}").search
+announces_much = re.compile(rb"\*[0-9]{5}").search
 # Types that hiredis gives out as bytes or list though they are neither `$` nor `*`. A chunk with one of these
 # bytes in it, a header's or a value's, is held against what its requests are on the wire. To delete and
 # compare lengths costs 24 ns per pipelined command. (Where a header begins cannot be told by the line end
 # before it: neither hiredis nor Redis looks at the two bytes behind an argument. Found by the fuzz test.)
-_LOOKALIKES = b"+(=~>|"
+LOOKALIKES = b"+(=~>|"
 # Behind each chunk: when hiredis gives this number out, it has consumed the chunk to its last byte.
-_SENTINEL_NUMBER = int.from_bytes(os.urandom(7), "big") | 1 << 59
-_SENTINEL = b":%d\r\n" % _SENTINEL_NUMBER
+SENTINEL_NUMBER = int.from_bytes(os.urandom(7), "big") | 1 << 59
+SENTINEL = b":%d\r\n" % SENTINEL_NUMBER
 # A small chunk is mostly one whole request. Split at its line ends and held against the headers that its
 # words must have, it costs half of what hiredis and its guards do (1.1 us and 2.5 for KL.SEEK, same run).
 SMALL_BYTES_MAX = 128
@@ -71,6 +71,11 @@ class RequestParser:
         self._careful: CarefulParser | None = None
         self.error: ProtocolError | None = None
 
+    @property
+    def is_between(self) -> bool:
+        """Whether all bytes so far made whole requests."""
+        return self._careful is None and self.error is None
+
     def feed(self, data: bytes) -> list[Request]:
         """The requests that `data` completes; none is empty."""
         requests: list[Request] = []
@@ -95,16 +100,16 @@ class RequestParser:
 
     def _fast(self, data: bytes, requests: list[Request]) -> int:
         """Appends the requests that hiredis finds; answers how many bytes they took."""
-        if data[:1] != b"*" or len(data) > self._fast_bytes_max or _announces_much(data) is not None:
+        if data[:1] != b"*" or len(data) > self._fast_bytes_max or announces_much(data) is not None:
             return 0
-        is_plain = len(data.translate(None, _LOOKALIKES)) == len(data)
+        is_plain = len(data.translate(None, LOOKALIKES)) == len(data)
         part = data
         if data[-2:] != b"\r\n":
             part = data[: data.rfind(b"\r\n*") + 2]
             if part[-1:] != b"\n":
                 return 0
         reader = self._reader
-        reader.feed(part + _SENTINEL)
+        reader.feed(part + SENTINEL)
         gets = reader.gets
         join = b"".join
         try:
@@ -113,8 +118,8 @@ class RequestParser:
                 join(request)  # the cheapest test that all of them are bytes (50 ns): TypeError if not
                 requests.append(request)
                 request = gets()
-            if request == _SENTINEL_NUMBER:
-                if is_plain or _on_the_wire(requests) == part:
+            if request == SENTINEL_NUMBER:
+                if is_plain or on_the_wire(requests) == part:
                     return len(part)
                 requests.clear()
                 return 0
@@ -155,7 +160,7 @@ class RequestParser:
             self._careful = careful
 
 
-def _on_the_wire(requests: list[Request]) -> bytes:
+def on_the_wire(requests: list[Request]) -> bytes:
     """The requests as clients send them."""
     return b"".join(
         [

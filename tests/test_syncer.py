@@ -1,0 +1,100 @@
+"""Syncs beside the loop: each is answered once, a failure is never taken for success."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.fs import OsFs
+from storage.syncer import ProcessSyncer, Syncer, ThreadSyncer, open_syncer
+
+makers = pytest.mark.parametrize(
+    "make", [ProcessSyncer, lambda: ThreadSyncer(OsFs())], ids=["process", "thread"]
+)
+
+
+@pytest.fixture
+def fd(tmp_path: Path) -> Iterator[int]:
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.write(fd, b"x")
+    yield fd
+    os.close(fd)
+
+
+@makers
+def test_a_sync_is_answered(make: Callable[[], Syncer], fd: int) -> None:
+    syncer = make()
+    syncer.watch(fd)
+    for _ in range(3):
+        syncer.start()
+        syncer.finish()
+    syncer.close()
+
+
+@makers
+def test_a_failed_sync_raises(make: Callable[[], Syncer]) -> None:
+    syncer = make()
+    ours, theirs = os.pipe()  # which nobody can sync
+    syncer.watch(ours)
+    syncer.start()
+    with pytest.raises(OSError) as caught:
+        syncer.finish()
+    assert caught.value.errno == errno.EINVAL
+    syncer.close()
+    os.close(ours)
+    os.close(theirs)
+
+
+@makers
+def test_another_file_under_the_same_number_is_the_one_that_is_synced(
+    make: Callable[[], Syncer], tmp_path: Path
+) -> None:
+    syncer = make()
+    ours, theirs = os.pipe()
+    syncer.watch(ours)
+    os.close(theirs)
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    os.dup2(fd, ours)
+    syncer.watch(ours)
+    syncer.start()
+    syncer.finish()
+    syncer.close()
+    os.close(fd)
+    os.close(ours)
+
+
+def test_a_process_that_ended_is_a_failed_sync(fd: int) -> None:
+    syncer = ProcessSyncer()
+    syncer.watch(fd)
+    syncer._process.kill()
+    syncer._process.wait()
+    with pytest.raises(OSError):
+        syncer.start()
+        syncer.finish()
+    syncer.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_for_the_server(number: signal.Signals, fd: int) -> None:
+    syncer = ProcessSyncer()
+    syncer.watch(fd)
+    os.kill(syncer._process.pid, number)
+    syncer.start()
+    syncer.finish()
+    syncer.close()
+    assert syncer._process.returncode == 0
+
+
+def test_only_plain_files_are_synced_elsewhere() -> None:
+    class OtherFs(OsFs):
+        """What a test replaces."""
+
+    for fs, kind in ((OsFs(), ProcessSyncer), (OtherFs(), ThreadSyncer)):
+        syncer = open_syncer(fs)
+        assert type(syncer) is kind
+        syncer.close()
