@@ -9,7 +9,7 @@ import pytest
 from storage import format as fmt
 from storage import row_file
 from storage.check import check
-from storage.engine import Engine
+from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError, StartError
 from storage.manifest import Manifest
 from storage.verify import BlockColumn, RowFileScan
@@ -234,3 +234,20 @@ def test_old_segments_and_files_of_dropped_tables_go() -> None:
         engine.manifest.index_file,
         engine.wal.segments[0][1].name,
     }
+
+
+def test_many_small_commits_make_a_checkpoint_due_by_the_room_they_take() -> None:
+    """Each is a batch of 512 bytes with a record of a seventh of it: a start has to read the batches."""
+    disk = FakeDisk()
+    options = EngineOptions(segment_bytes=4096, checkpoint_bytes=8192)
+    engine, _ = open_store(disk, options)
+    engine.create(b"seats", schema(), False)
+    commits = 0
+    while not engine.checkpoint_due:
+        engine.insert(engine.table(b"seats"), commits, row(1))
+        engine.wal.commit()
+        commits += 1
+    assert engine.appended - engine.checkpoint_position < 8192 / 2
+    assert len(engine.wal.segments) == 1 + 2 * 8192 // 4096
+    checkpoint(engine)
+    assert not engine.checkpoint_due
