@@ -7,8 +7,9 @@ reader refuses and names the place. A bad batch above it is a torn tail: the log
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from storage.fs import Fs
 # A record is shorter than this and does not begin with zeros: so no batch has as many zeros at its end.
 _ZEROS_KEPT = 2 * fmt.BLOCK_BYTES
 _STEP_BYTES = 1 << 20
+_STEP_BATCHES = 1 << 10
 
 
 @dataclass(slots=True)
@@ -62,6 +64,19 @@ def read_log(fs: Fs, directory: Path, uuid: bytes, start: int, durable: int, unt
 
     `durable`: what the checkpoint names. With `until`, ends at that position and judges nothing behind it.
     """
+    reading = reading_log(fs, directory, uuid, start, durable, until)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            log: Log = end.value
+            return log
+
+
+def reading_log(
+    fs: Fs, directory: Path, uuid: bytes, start: int, durable: int, until: int | None = None
+) -> Generator[int, None, Log]:
+    """As read_log, whose answer it returns; yields the position now and then."""
     segments = _segments(fs, directory, uuid, start)
     log = Log(end=start, durable=durable, segments=[(s.first, s.path) for s in segments])
     if not segments:
@@ -71,7 +86,7 @@ def read_log(fs: Fs, directory: Path, uuid: bytes, start: int, durable: int, unt
     for number, segment in enumerate(segments):
         following = segments[number + 1] if number + 1 < len(segments) else None
         stop = following.first if following else until
-        offset, position = _read_segment(log, segment, start, stop, until)
+        offset, position = yield from _read_segment(log, segment, start, stop, until)
         if following is not None and position == following.first:
             continue
         if until is not None and position >= until:
@@ -136,14 +151,18 @@ def _read_used(fs: Fs, path: Path) -> bytearray:
 
 def _read_segment(
     log: Log, segment: Segment, start: int, stop: int | None, until: int | None
-) -> tuple[int, int]:
+) -> Generator[int, None, tuple[int, int]]:
     """Takes sound batches up to `stop`, of them only what lies between `start` and `until`.
 
     Answers offset and position behind the last. A checkpoint's position is the end of a record, but may lie
     inside a batch: the committer takes all that waits, what came behind the cut included.
     """
     offset, position, crc = fmt.SEGMENT_BYTES, segment.first, 0
-    while stop is None or position < stop:
+    for count in itertools.count():
+        if stop is not None and position >= stop:
+            break
+        if count % _STEP_BATCHES == 0:
+            yield position
         header = sound_batch(segment, offset)
         if header is None or header.first != position or header.previous_crc != crc:
             break

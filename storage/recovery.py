@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from pyroaring import BitMap
 
@@ -23,7 +24,7 @@ from storage import index_file, row_file
 from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError, StartError
 from storage.fs import Fs, OsFs
-from storage.log_reader import Log, read_log
+from storage.log_reader import Log, reading_log
 from storage.manifest import NAME as MANIFEST_NAME
 from storage.manifest import Manifest
 from storage.relisting import list_anew
@@ -34,6 +35,7 @@ from storage.wal import Wal
 
 LOCK_NAME = "LOCK"
 _NOTHING = bytes(fmt.BLOCK_BYTES)
+T = TypeVar("T")
 
 
 class Opening:
@@ -87,7 +89,8 @@ class Opening:
         self.warnings += loaded.warnings
         yield 0.3
         uuid = manifest.uuid_bytes
-        log = read_log(fs, directory / "wal", uuid, manifest.position, loaded.durable)
+        reading = reading_log(fs, directory / "wal", uuid, manifest.position, loaded.durable)
+        log = yield from _at(0.3, reading)
         if log.torn:
             self.warnings.append(log.torn)
         replay = Replay(loaded.tables, manifest)
@@ -193,6 +196,17 @@ class Opening:
                 fs.fsync(fd)
         finally:
             fs.close(fd)
+
+
+def _at(progress: float, steps: Generator[object, None, T]) -> Generator[float, None, T]:
+    """The steps at one point of progress: how long they go on is not known."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        yield progress
 
 
 class Loaded:

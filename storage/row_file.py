@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage import format as fmt
-from storage.errors import DamageError
 from storage.fs import Fs
 
 DOUBLEWRITE_NAME = "doublewrite"
@@ -166,12 +165,3 @@ class RowFiles:
     def close(self) -> None:
         for fd in self._fds.values():
             self._fs.close(fd)
-
-
-def checked(path: Path, image: bytes | memoryview, block: int) -> bool:
-    """True for a sound block, False for one never written; DamageError for anything else."""
-    if fmt.block_is_sound(image, block):
-        return True
-    if not bytes(image).strip(b"\0"):
-        return False
-    raise DamageError(f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum")

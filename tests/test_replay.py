@@ -13,6 +13,7 @@ from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError
 from storage.log_reader import read_log
 from storage.manifest import Manifest
+from storage.recovery import Opening
 from storage.replay import Replay
 from storage.schema import Schema, Value
 from storage.table import Table
@@ -136,6 +137,18 @@ def test_the_steps_of_a_long_batch_are_told() -> None:
     assert [len(positions) for positions in steps] == [1, 1, 3]
     assert len(list(replay.finish())) == 3
     assert len(replay.tables[1].rows.present) == 9_000
+
+
+def test_the_batches_of_a_long_log_are_told() -> None:
+    disk = FakeDisk()
+    engine, _ = open_store(disk, EngineOptions(segment_bytes=1 << 20))
+    engine.create(b"seats", schema(), False)
+    for _ in range(2_500):
+        engine.reserve_tokens()
+        engine.wal.commit()
+    steps = list(Opening(DIRECTORY, OPTIONS, disk.crash()))
+    assert steps == sorted(steps)
+    assert steps.count(0.3) > 2_500 // 1_024
 
 
 @pytest.mark.parametrize("seed", range(20))
