@@ -87,7 +87,7 @@ def client_on_or_off(context: Context, words: list[bytes]) -> Status:
     flags=Flags.LOADING | Flags.CONNECTION,
     group="connection",
     complexity="O(1); LIST O(connections)",
-    subcommands=_family.names,
+    family=_family,
 )
 def client(context: Context, words: list[bytes]) -> object:
     return _family.run(context, words)

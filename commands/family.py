@@ -49,6 +49,10 @@ class Family:
 
     def run(self, context: Context, words: list[bytes]) -> Any:
         """Runs the subcommand that `words` begins with."""
+        return self.find(words).handler(context, words[1:])
+
+    def find(self, words: list[bytes]) -> Subcommand:
+        """The subcommand that `words` begins with; CommandError when there is none, or not with so many."""
         name, arguments = words[0].upper(), words[1:]
         found = self._help if name == b"HELP" else self._members.get(name)
         if found is None:
@@ -57,7 +61,7 @@ class Family:
         if len(arguments) < found.least or (found.most is not None and len(arguments) > found.most):
             full = f"{self.name}|{name.decode()}".lower()
             raise CommandError(f"ERR wrong number of arguments for '{full}' command")
-        return found.handler(context, arguments)
+        return found
 
     @property
     def _help(self) -> Subcommand:

@@ -39,7 +39,10 @@ def _info(spec: Command) -> list[Any]:
 
 
 def flag_names(spec: Command) -> list[Status]:
-    return [Status(text) for flag, text in _FLAG_NAMES.items() if spec.flags & flag]
+    names = [text for flag, text in _FLAG_NAMES.items() if spec.flags & flag]
+    if spec.keys_end:  # clients then ask COMMAND GETKEYS
+        names.append("movablekeys")
+    return [Status(name) for name in names]
 
 
 def categories(spec: Command) -> list[Status]:
@@ -84,7 +87,7 @@ def command_docs(context: Context, words: list[bytes]) -> dict[str, dict[str, An
 
 
 @_family.member(
-    "GETKEYS", summary="<command> <argument> ...: which of its arguments is a key.", least=2, most=None
+    "GETKEYS", summary="<command> <argument> ...: which of its arguments are keys.", least=2, most=None
 )
 def command_getkeys(context: Context, words: list[bytes]) -> list[bytes]:
     spec = _find(words[0])
@@ -94,8 +97,7 @@ def command_getkeys(context: Context, words: list[bytes]) -> list[bytes]:
         raise CommandError("ERR The command has no key arguments")
     if len(words) < abs(spec.arity):
         raise CommandError("ERR Invalid number of arguments specified for command")
-    first, last, step = spec.keys
-    return words[first : last + 1 : step]
+    return spec.keys_of(words)
 
 
 def _docs(spec: Command) -> dict[str, Any]:
@@ -168,7 +170,7 @@ def _flagged(argument: dict[str, Any], flag: str) -> dict[str, Any]:
     flags=Flags.CONNECTION,
     group="server",
     complexity="O(commands)",
-    subcommands=_family.names,
+    family=_family,
 )
 def command_(context: Context, words: list[bytes]) -> object:
     if not words:

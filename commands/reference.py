@@ -61,7 +61,7 @@ def _entry(spec: Command) -> Iterator[str]:
         "arity": str(spec.arity),
         "flags": " ".join(flag_names(spec)),
         "categories": " ".join(categories(spec)),
-        "subcommands": " ".join(spec.subcommands),
+        "subcommands": " ".join(spec.family.names) if spec.family else "",
         "since": spec.since,
     }
     yield from (f"- {name}: {value}\n" for name, value in facts.items() if value)

@@ -62,7 +62,7 @@ def config_set(context: Context, words: list[bytes]) -> None:
     flags=Flags.ADMIN | Flags.CONNECTION,
     group=GROUP,
     complexity="O(settings)",
-    subcommands=_config.names,
+    family=_config,
 )
 def config(context: Context, words: list[bytes]) -> object:
     return _config.run(context, words)

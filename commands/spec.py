@@ -7,12 +7,15 @@ Python value, or raises `CommandError`. It knows nothing of RESP, sockets or tri
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import Enum, IntFlag
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from storage.engine import Engine
+
+if TYPE_CHECKING:
+    from commands.family import Family
 
 
 class CommandError(Exception):
@@ -76,6 +79,8 @@ class Client(Protocol):
     library_version: bytes
     protocol: int
 
+    @property
+    def in_transaction(self) -> bool: ...
     def set_protocol(self, version: int) -> None: ...
     def close_after_reply(self) -> None: ...
     def reset(self) -> None: ...
@@ -113,13 +118,19 @@ class Job:
     On the loop `start`; then, once the log is durable up to `position` (which `start` may set), `run` in a
     worker thread, which must touch no live state; then `finish` on the loop, which answers the reply's
     value. An `exclusive` job has the row files to itself: no checkpoint runs beside it.
+
+    Python in a thread still stops the loop. So a long array of row ids is `slices` instead, and nothing else:
+    each slice is made on the loop and the others have their turn in between. What it shows must not change
+    meanwhile. Inside EXEC all slices are made at once.
     """
 
-    run: Callable[[], Any]
-    finish: Callable[[Any], Any]
+    run: Callable[[], Any] = lambda: None
+    finish: Callable[[Any], Any] = lambda outcome: outcome
     start: Callable[[], None] | None = None
     position: int = 0
     exclusive: bool = False
+    slices: Iterator[list[int]] | None = None
+    count: int = 0  # of all ids in the slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +146,20 @@ class Command:
     syntax: str
     since: str
     group: str
-    keys: tuple[int, int, int]  # first, last, step, as in COMMAND
-    subcommands: tuple[str, ...] = field(default=())
+    keys: tuple[int, int, int]  # first, last, step, as in COMMAND: a negative last counts from the end
+    keys_end: frozenset[bytes]  # words at which keys end that are as many as the client likes
+    family: Family | None = None  # of its subcommands
+
+    def keys_of(self, argv: list[bytes]) -> list[bytes]:
+        """Those of the arguments that are keys; `argv` has the name, and the arity fits."""
+        first, last, step = self.keys
+        if not first:
+            return []
+        end = last + 1 if last >= 0 else len(argv) + last + 1
+        if self.keys_end:
+            behind = range(first + 1, len(argv))
+            end = next((i for i in behind if argv[i].upper() in self.keys_end), len(argv))
+        return argv[first:end:step]
 
 
 REGISTERED: dict[str, Command] = {}
@@ -155,12 +178,16 @@ def command(
     group: str = "inventory",
     optional: int = 0,
     least: int | None = None,
-    subcommands: tuple[str, ...] = (),
+    keys: tuple[int, int, int] | None = None,
+    keys_end: tuple[bytes, ...] = (),
+    family: Family | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the function below it as the command `name`.
 
     `args` are positional, in order; the last `optional` of them may be absent (the handler's own defaults
     serve); REST takes what remains and needs nothing unless `least` (arguments beyond the name) says so.
+    The first KEY is the one key, unless `keys` (positions, as COMMAND has them) says more, or `keys_end` that
+    keys follow it up to one of these words.
     """
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,8 +207,9 @@ def command(
             syntax=syntax,
             since=since,
             group=group,
-            keys=(first, first, 1) if first else (0, 0, 0),
-            subcommands=subcommands,
+            keys=keys or ((first, first, 1) if first else (0, 0, 0)),
+            keys_end=frozenset(keys_end),
+            family=family,
         )
         return handler
 

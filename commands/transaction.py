@@ -48,11 +48,14 @@ def discard(context: Context) -> str:
     syntax="<key> [<key> ...]",
     args=(("keys", Arg.REST),),
     least=1,
+    keys=(1, -1, 1),
     reply=Reply.STATUS,
     flags=Flags.FAST | Flags.CONNECTION,
     group=GROUP,
 )
 def watch(context: Context, keys: list[bytes]) -> str:
+    if context.client.in_transaction:
+        raise CommandError("ERR WATCH inside MULTI is not allowed")
     raise CommandError(
         "ERR WATCH is not supported: lock the rows with KL.TRYLOCK, KL.REPLACE checks the token"
     )

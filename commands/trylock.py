@@ -15,6 +15,7 @@ _OPTIONS = (b"PX", b"OWNER")
     summary="Locks rows and answers a fencing token, or null when one of them is locked or held by another.",
     syntax="<key> [<key> ...] [PX <ms>] [OWNER <attempt>]",
     args=(("key", Arg.KEY), ("words", Arg.REST)),
+    keys_end=_OPTIONS,
     reply=Reply.INTEGER_OR_NULL,
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
     complexity="O(keys)",

@@ -13,6 +13,7 @@ from storage.table import Table
     syntax="<key> [<key> ...] <token>",
     args=(("key", Arg.KEY), ("words", Arg.REST)),
     least=2,
+    keys=(1, -2, 1),
     reply=Reply.INTEGER,
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
     complexity="O(keys)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from commands.spec import Arg, CommandError, Context, Flags, Job, Reply, command
+from storage.counting_process import counting_beside
 from storage.table import Table
 from storage.verify import Verdict, Verification
 
@@ -23,7 +24,7 @@ def verify(context: Context, table: Table, field: bytes, value: bytes) -> Job:
     column = table.schema.field(field)
     if field not in table.index.columns:
         raise CommandError(f"ERR field '{field.decode()}' is not indexed")
-    verification = Verification(engine, table, field, column.parse(value))
+    verification = Verification(engine, table, field, column.parse(value), counting_beside(engine.fs))
     job = Job(
         run=verification.run, finish=lambda verdict: _reply(verification.finish(verdict)), exclusive=True
     )

@@ -79,7 +79,11 @@ _CONNECTION_ANY = "encode(value, context.client.protocol)"
 
 
 def wrong_arity(name: str) -> bytes:
-    return error_reply(f"ERR wrong number of arguments for '{name.lower()}' command")
+    text = f"wrong number of arguments for '{name.lower()}' command"
+    # Whatever refuses EXEC ends the transaction, and Redis says so whether or not there is one.
+    return error_reply(
+        f"EXECABORT Transaction discarded because of: {text}" if name == "EXEC" else f"ERR {text}"
+    )
 
 
 def arity_fits(command: Command, count: int) -> bool:

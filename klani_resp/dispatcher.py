@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from commands.spec import Command, Context, Flags
+from commands.spec import Command, CommandError, Context, Flags
 from klani_resp.compiler import Encode, Run, arity_fits, compile_command, compile_encoder, wrong_arity
 from klani_resp.protocol.encoder import QUEUED
 from klani_resp.protocol.errors import error_reply
@@ -75,7 +75,7 @@ class Dispatcher:
         for name, command in self.commands.items():
             run = self._runs[protocol][name]
             answers = run if not loading or command.flags & Flags.LOADING else _loading
-            queues = answers if name in IMMEDIATE else _queueing(command)
+            queues = _immediate(command, answers) if name in IMMEDIATE else _queueing(command)
             for spelling in (name.encode(), name.lower().encode()):
                 table[spelling] = answers
                 queueing[spelling] = queues
@@ -114,9 +114,24 @@ def _queue_unknown(context: Context, argv: list[bytes]) -> bytes:
     return _unknown(context, argv)
 
 
+def _immediate(command: Command, run: Run) -> Run:
+    """What acts between MULTI and EXEC. With a wrong arity it spoils the transaction; EXEC then ends it."""
+
+    def act(context: Context, argv: list[bytes]) -> bytes:
+        if not arity_fits(command, len(argv)):
+            session = _session(context)
+            if command.name == "EXEC":
+                session.discard_transaction()
+            else:
+                session.spoil_transaction()
+        return run(context, argv)
+
+    return act
+
+
 def _queueing(command: Command) -> Run:
     """What the command does between MULTI and EXEC: it is checked, and waits."""
-    bad_arity = wrong_arity(command.name)
+    bad_arity, family = wrong_arity(command.name), command.family
 
     def queue(context: Context, argv: list[bytes]) -> bytes:
         session = _session(context)
@@ -126,6 +141,12 @@ def _queueing(command: Command) -> Run:
         if command.flags & Flags.NO_MULTI:
             session.spoil_transaction()
             return NOT_IN_MULTI
+        if family is not None and len(argv) > 1:
+            try:
+                family.find(argv[1:])
+            except CommandError as error:
+                session.spoil_transaction()
+                return error_reply(error.text)
         refusal = session.enqueue(argv)
         return QUEUED if refusal is None else error_reply(refusal)
 

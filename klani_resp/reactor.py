@@ -89,7 +89,7 @@ class Reactor:
         while self._connections or not self._is_stopping:
             now = time.monotonic()
             if self._turn(now, linger):
-                linger = LINGER_SECONDS
+                linger = 0.0 if self._app.slicing else LINGER_SECONDS
             elif not self._more:
                 # Nothing came for a while: only now is it worth what parking costs (20-30 us).
                 await trio.lowlevel.wait_readable(self._epoll.fileno())

@@ -194,6 +194,8 @@ class Server:
             await trio.sleep(CHECKPOINT_POLL_SECONDS)
             if self._app.engine.checkpoint_due:
                 await self._app.checkpoint()
+            if self._app.engine.dropped:
+                await self._app.free_dropped()
 
     # --- connections ----------------------------------------------------------------------------------
 

@@ -12,23 +12,30 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from commands.spec import CommandError, Context, Job, RawReply
 from klani_resp.compiler import Run, refused
 from klani_resp.config import Config
 from klani_resp.dispatcher import NOT_IN_MULTI, Dispatcher
-from klani_resp.protocol.errors import error_reply
+from klani_resp.protocol.errors import INTERNAL_ERROR, ParserBug
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")
 CLOCK_COMMANDS = 64  # of one turn, between two looks at the clock
-INTERNAL_ERROR = error_reply("ERR internal error")
 
 
 class Suspended(Exception):
     """Raised through a turn: its command has become a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a job ended with, on the wire's form already. `data` may be a bytearray: it is only sent."""
+
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,12 @@ class Session:
         """Executes what `data` completes. With `more` set, call it again with b"" after the others' turn."""
         if self.closing:
             return b""
-        requests = self._parser.feed(data) if data else []
+        try:
+            requests = self._parser.feed(data) if data else []
+        except Exception:
+            log.exception("bug in the parser of client %d: its connection is closed", self.id)
+            self._parser.fail(ParserBug("internal error"))
+            requests = []
         if not self._parser.is_between:
             self.is_between = False
         return self.execute(requests)
@@ -196,7 +208,9 @@ class Session:
     def suspend(self, job: Job, run: Run) -> bytes:
         """A command's long work: the transport runs `job`, then calls `finish_job`."""
         if self._executing:
-            return NOT_IN_MULTI
+            if job.slices is None:
+                return NOT_IN_MULTI
+            return self._dispatcher.encoders[run](list(chain.from_iterable(job.slices)), self._context)
         self.job = job
         self._job_run = run
         self.is_between = False
@@ -214,7 +228,8 @@ class Session:
         try:
             if isinstance(outcome, BaseException):
                 raise outcome
-            reply = self._dispatcher.encoders[run](job.finish(outcome), context)
+            value = job.finish(outcome)
+            reply = value.data if type(value) is Encoded else self._dispatcher.encoders[run](value, context)
         except (CommandError, StoreError) as error:
             reply = refused(engine, error)
         except Exception:
@@ -227,7 +242,7 @@ class Session:
             self._end_of_protocol(replies)
         self._note_between()
         self.hold = engine.seen
-        return b"".join(replies)
+        return replies[0] if len(replies) == 1 else b"".join(replies)
 
     # --- what commands do to their connection (commands.spec.Client) ----------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyroaring import BitMap
@@ -18,9 +19,9 @@ from storage.manifest import NAME as MANIFEST_NAME
 from storage.manifest import Manifest, TableState
 from storage.recovery import LOCK_NAME
 from storage.replay import Replay
+from storage.scan import RowFile
 from storage.schema import Schema
 from storage.table import Table
-from storage.verify import BlockColumn, RowFileScan
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,19 +29,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="klani-resp check", description="Verify a data directory offline.")
     parser.add_argument("directory", type=Path, metavar="DIR")
     options = parser.parse_args(argv)
-    fs = OsFs()
-    if not (options.directory / MANIFEST_NAME).exists():
-        print(f"{options.directory}: no {MANIFEST_NAME} here: not a data directory", file=sys.stderr)
+    try:
+        return _look(OsFs(), options.directory)
+    except OSError as error:  # a file that cannot be read may be sound, and its neighbours too
+        print(f"{options.directory} cannot be looked at: {error}", file=sys.stderr)
         return 2
-    fd = fs.open_readonly(options.directory / LOCK_NAME) if (options.directory / LOCK_NAME).exists() else -1
+
+
+def _look(fs: Fs, directory: Path) -> int:
+    if not fs.exists(directory / MANIFEST_NAME):
+        print(f"{directory}: no {MANIFEST_NAME} here: not a data directory", file=sys.stderr)
+        return 2
+    fd = fs.open_readonly(directory / LOCK_NAME) if fs.exists(directory / LOCK_NAME) else -1
     try:
         if fd >= 0 and not fs.lock(fd):
-            print(
-                f"{options.directory} is in use by a server; stop it, or ask it with KL.VERIFY",
-                file=sys.stderr,
-            )
+            print(f"{directory} is in use by a server; stop it, or ask it with KL.VERIFY", file=sys.stderr)
             return 2
-        troubles = list(check(fs, options.directory, print))
+        troubles = list(check(fs, directory, print))
     finally:
         if fd >= 0:
             fs.close(fd)
@@ -50,29 +55,46 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if troubles else 0
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What cannot be read is named: the system names a file only where it cannot be opened."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def check(fs: Fs, directory: Path, say: object = None) -> Iterator[str]:
     """Yields what is wrong; prints what it found through `say`."""
     tell = say if callable(say) else (lambda _: None)
     try:
-        manifest = Manifest.load(fs, directory)
+        with _reading(directory / MANIFEST_NAME):
+            manifest = Manifest.load(fs, directory)
     except StartError as error:
         yield error.text
         return
     tell(f"checkpoint: position {manifest.position}, epoch {manifest.epoch}, {len(manifest.tables)} tables")
     try:
-        log = read_log(fs, directory / "wal", manifest.uuid_bytes, manifest.position, manifest.position)
+        with _reading(directory / "wal"):
+            log = read_log(fs, directory / "wal", manifest.uuid_bytes, manifest.position, manifest.position)
     except StartError as error:
         yield error.text
+        log = None
+    except FileNotFoundError:
+        yield f"{directory / 'wal'}: the log is missing"
         log = None
     if log is not None:
         tell(f"log: {len(log.batches)} batches to position {log.end}, durable to {log.durable} at least")
         if log.torn:
             tell(f"log: {log.torn}")
         yield from _walk(manifest, log)
-    copies = dict(row_file.read_doublewrite(fs, directory, manifest.uuid_bytes))
+    with _reading(directory / row_file.DOUBLEWRITE_NAME):
+        copies = dict(row_file.read_doublewrite(fs, directory, manifest.uuid_bytes))
     present = _present(fs, directory, manifest)
     for state in manifest.tables:
-        yield from _check_table(fs, directory, state, manifest, copies, present.get(state.number), tell)
+        with _reading(row_file.table_path(directory, state.number)):
+            yield from _check_table(fs, directory, state, manifest, copies, present.get(state.number), tell)
 
 
 def _walk(manifest: Manifest, log: Log) -> Iterator[str]:
@@ -112,21 +134,18 @@ def _check_table(
     tell: object,
 ) -> Iterator[str]:
     path = row_file.table_path(directory, state.number)
-    scan = RowFileScan(fs, directory, state)
-    column = BlockColumn(scan.schema, scan.schema.fields[0].name)
     found = BitMap()
     newer = restorable = 0
-    for block, first, count, image in scan.blocks():
-        copy = copies.get(row_file.Place(state.number, block))
-        if image is None:
+    for step in RowFile(fs, directory, state).steps():
+        for block in step.corrupt:
+            copy = copies.get(row_file.Place(state.number, block))
             if copy is None or not fmt.block_is_sound(copy, block):
                 yield f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum"
                 continue
             restorable += 1
-            image = copy
-        newer += fmt.BLOCK.unpack_from(image)[2] > manifest.position
-        tokens, _ = column.read(image, count)
-        found.update([first + i for i, token in enumerate(tokens) if token])
+            step.put(block, copy)
+        newer += sum(position > manifest.position for position in step.positions())
+        found |= step.ids(step.present())
     if callable(tell):
         tell(f"table {state.name}: {len(found)} rows, {restorable} blocks to restore from double-write")
     if not newer and len(found) != state.rows:

@@ -26,8 +26,9 @@ from storage.schema import TABLE_NAME, RowShape, Schema, Value
 from storage.table import Table
 from storage.wal import SEGMENT_BYTES, Wal
 
-TABLES_MAX = 1024
 RECORD_HEAD_BYTES = fmt.RECORD.size
+TABLES_MAX = 1024  # at a time
+TABLE_NUMBER_MAX = 0xFFFF  # a record has 16 bits for it, and none is used again
 _INSERT, _REPLACE = int(fmt.Kind.INSERT), int(fmt.Kind.REPLACE)  # without an enum's look-ups
 
 
@@ -75,6 +76,7 @@ class Engine:
         self.checkpoint_position = manifest.position
         self.checkpoints = 0
         self.readonly_reason: str | None = None
+        self.dropped: list[Table] = []  # whose memory is still to be freed: storage.dismantle
         self.lock_fd = -1
 
     # --- positions ------------------------------------------------------------------------------------
@@ -151,8 +153,10 @@ class Engine:
             if if_not_exists and existing.schema.describe() == schema.describe():
                 return
             raise StoreError(f"EXISTS table '{name.decode()}' exists")
-        if len(self.tables) >= TABLES_MAX or self.next_table > 0xFFFF:
+        if len(self.tables) >= TABLES_MAX:
             raise StoreError(f"ERR too many tables, at most {TABLES_MAX}")
+        if self.next_table > TABLE_NUMBER_MAX:
+            raise StoreError(f"ERR a store makes {TABLE_NUMBER_MAX} tables in its life: all are used up")
         number = self.next_table
         body = json.dumps({"name": name.decode(), "schema": schema.describe()}).encode()
         self._append_catalog(fmt.Kind.CREATE, number, body)
@@ -180,9 +184,10 @@ class Engine:
         del self.tables[table.name]
         del self.by_number[table.number]
         self._note_names()
-        for lease in {id(lease): lease for lease in table.leases.values()}.values():
-            lease.rows = tuple(key for key in lease.rows if key[0] is not table)
-        table.leases.clear()
+        for lease in table.leases.values():
+            if len(lease.rows) > 1:  # it may lock rows of other tables, too
+                lease.rows = tuple(key for key in lease.rows if key[0] is not table)
+        self.dropped.append(table)
 
     def _note_names(self) -> None:
         self.default = self.tables.get(self.default_table)
@@ -285,10 +290,12 @@ class Engine:
             if not locks.is_free(table, row, now):
                 return None
         token = self.draw_token()
-        locks.grant(locks.Lease(token, deadline, owner, keys))
+        locks.grant(locks.Lease(token, deadline, owner, keys), now)
         return token
 
     def unlock(self, keys: list[locks.RowKey], token: int) -> int:
+        if self.catalog_position > self.released:
+            self.note(self.catalog_position)  # even 0 says that the tables are there
         now = self.clock()
         count = 0
         for table, row in keys:
@@ -350,10 +357,7 @@ class Engine:
             return 0
         total = len(posting.rows)
         if free and table.leases:
-            now = self.clock()
-            total -= sum(
-                1 for row in table.leases if row in posting.rows and not locks.is_free(table, row, now)
-            )
+            total -= sum(1 for row in locks.taken(table, self.clock()) if row in posting.rows)
         return total
 
     # --- checkpoints ----------------------------------------------------------------------------------

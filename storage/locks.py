@@ -1,12 +1,13 @@
 """Leases with fencing tokens. They live in memory; time is an argument, judged at every use.
 
 Invariants: 1. A row has at most one live lease. 2. All rows of a lease share its token and deadline.
-3. A lease whose deadline has come locks nothing, whether or not it was swept.
+3. A lease whose deadline has come locks nothing, whether or not it was swept. 4. What a table keeps of
+leases that ended is bounded: `SWEEP_FROM`, or thrice what was live at once, whichever is more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 RowKey = tuple["Table", int]
 
 LEASE_MS_MAX = 86_400_000
+SWEEP_FROM = 4_096  # of a table, 160 bytes each: up to here a grant does nothing about old ones
+SPARSE_BYTES = 400  # per lease: a dict that only grew has 120 at most
 
 
 class Lease:
@@ -30,7 +33,7 @@ class Lease:
 
 
 def is_free(table: Table, row: int, now: int) -> bool:
-    """Whether a row may be locked or taken: the one place that says so. Holds join here."""
+    """Whether a row may be locked or taken: this and `taken` say so, nobody else. Holds join here."""
     lease = table.leases.get(row)
     return lease is None or lease.deadline <= now
 
@@ -54,9 +57,45 @@ def resent(keys: tuple[RowKey, ...], owner: bytes | None, now: int) -> Lease | N
     return lease if set(lease.rows) == set(keys) else None
 
 
-def grant(lease: Lease) -> None:
+def grant(lease: Lease, now: int) -> None:
     for table, row in lease.rows:
-        table.leases[row] = lease
+        leases = table.leases
+        leases[row] = lease
+        if len(leases) > SWEEP_FROM:
+            _sweep_some(table, now)
+
+
+def _sweep_some(table: Table, now: int) -> None:
+    """Looks at two leases, the oldest first and round again: one has come, two may go.
+
+    Which rows to look at is written down once per round: a dict's first entry is not to be had in O(1), it
+    has to be found behind all that were deleted.
+    """
+    leases, left = table.leases, table.unswept
+    if len(left) < 2:
+        _pack(leases)
+        left[:] = reversed(leases)
+    for row in (left.pop(), left.pop()):
+        lease = leases.get(row)
+        if lease is not None and lease.deadline <= now:
+            del leases[row]
+
+
+def taken(table: Table, now: int) -> Collection[int]:
+    """The rows that are not free. Looks at all leases, so it drops what has ended."""
+    leases = table.leases
+    for row in [row for row, lease in leases.items() if lease.deadline <= now]:
+        del leases[row]
+    _pack(leases)
+    return leases.keys()
+
+
+def _pack(leases: dict[int, Lease]) -> None:
+    """A dict keeps the room of what was deleted, and every walk over it goes through that."""
+    if leases.__sizeof__() > SPARSE_BYTES * (len(leases) + 16):
+        kept = dict(leases)
+        leases.clear()
+        leases.update(kept)
 
 
 def release(table: Table, row: int, lease: Lease) -> None:
@@ -67,8 +106,6 @@ def release(table: Table, row: int, lease: Lease) -> None:
 
 
 def live(table: Table, now: int) -> Iterator[tuple[int, Lease]]:
-    """Live leases by ascending row id. Sweeps what has ended."""
-    for row in [row for row, lease in table.leases.items() if lease.deadline <= now]:
-        del table.leases[row]
-    for row in sorted(table.leases):
+    """Live leases by ascending row id."""
+    for row in sorted(taken(table, now)):
         yield row, table.leases[row]

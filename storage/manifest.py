@@ -43,6 +43,9 @@ class Manifest:
     def uuid_bytes(self) -> bytes:
         return bytes.fromhex(self.uuid)
 
+    def table(self, number: int) -> TableState | None:
+        return next((state for state in self.tables if state.number == number), None)
+
     def save(self, fs: Fs, directory: Path) -> None:
         body = json.dumps(asdict(self), separators=(",", ":")).encode()
         head = b"%b %d %08x\n" % (MAGIC, fmt.FORMAT_VERSION, zlib.crc32(body))

@@ -142,7 +142,7 @@ class Schema:
         if not 1 <= len(fields) <= FIELDS_MAX:
             raise StoreError(f"ERR a table has 1 to {FIELDS_MAX} fields, not {len(fields)}")
         if len({field.name for field in fields}) != len(fields):
-            raise StoreError("ERR syntax error: a field is named twice")
+            raise StoreError("ERR syntax error")
         declared = sum(field.size for field in fields)
         self.codes = "".join(field.code for field in fields)
         if declared > fmt.RECORD_BYTES_MAX or struct.calcsize("<" + self.codes) > fmt.RECORD_ROOM_BYTES:

@@ -26,6 +26,7 @@ class Table:
         "record_bytes",
         "rows",
         "schema",
+        "unswept",
     )
 
     def __init__(self, number: int, name: bytes, schema: Schema) -> None:
@@ -35,6 +36,7 @@ class Table:
         self.rows = Rows(schema)
         self.index = Index(schema)
         self.leases: dict[int, Lease] = {}
+        self.unswept: list[int] = []  # rows whose leases are still to be looked at in this round
         self.position = 0
         self.record_bytes = fmt.RECORD.size + schema.record_bytes
         self.read = self.rows.read

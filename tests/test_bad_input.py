@@ -193,6 +193,42 @@ def test_refused_texts_are_redis_s_own(
         redis_server.stop()
 
 
+INLINE = [
+    b"NOPE@a",
+    b"@NOPE a",
+    b"NOPE @a@ b@",
+    b"NOPE a@b",
+    b"NOPE a@@b @ c",
+    b'NOPE "a@b"',
+    b"NOPE 'a@b'",
+    b'NOPE "a"@b',
+    b"NOPE 'a'@b",
+    b'NOPE "a"@',
+    b'NOPE "a"b@',
+    b'NOPE a@"b c"',
+    b"NOPE \"\\@\" '\\@'",
+    b"@",
+]
+
+
+@pytest.mark.parametrize("space", [bytes([byte]) for byte in b" \t\n\v\f\r"])
+def test_words_of_a_line_are_redis_s_own(
+    wire: Callable[..., Wire],
+    need: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+    space: bytes,
+) -> None:
+    """White space before, in and behind words and quotes: an unknown command's error shows them."""
+    need("redis-server")
+    redis_server = launch.redis(tmp_path_factory.mktemp("redis") / "data")
+    try:
+        for template in INLINE:
+            line = template.replace(b"@", space) + b"\r\n"
+            assert reaction(wire(), line) == reaction(wire(redis_server.port), line), line
+    finally:
+        redis_server.stop()
+
+
 def test_numbers_beyond_all_are_refused_not_computed(wire: Callable[..., Wire], disturbed: Client) -> None:
     one = wire()
     for digits in (33, 1000, 500_000):

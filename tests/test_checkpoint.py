@@ -12,7 +12,7 @@ from storage.check import check
 from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError, StartError
 from storage.manifest import Manifest
-from storage.verify import BlockColumn, RowFileScan
+from storage.scan import Needle, RowFile
 from tests.fake_disk import Crash, FakeDisk
 from tests.store import DIRECTORY, assert_sound, checkpoint, contents, open_store, row, schema
 
@@ -39,13 +39,14 @@ def write(engine: Engine, number: int, state: int) -> None:
 
 def states_on_disk(disk: FakeDisk) -> list[int]:
     state = Manifest.load(disk, DIRECTORY).tables[0]
-    scan = RowFileScan(disk, DIRECTORY, state)
-    column, states = BlockColumn(scan.schema, b"state"), []
-    for _, _, count, image in scan.blocks():
-        assert image is not None
-        tokens, values = column.read(image, count)
-        states += [value for token, value in zip(tokens, values, strict=True) if token]
-    return [value for value in states if isinstance(value, int)]
+    file = RowFile(disk, DIRECTORY, state)
+    states: dict[int, int] = {}
+    for step in file.steps():
+        assert step.corrupt == []
+        for value in range(256):
+            mask = step.present() & step.having(Needle.of(file.schema, b"state", value))
+            states |= dict.fromkeys(step.ids(mask), value)
+    return [states[number] for number in sorted(states)]
 
 
 def test_writes_during_the_cut_do_not_get_into_it() -> None:

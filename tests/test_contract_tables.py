@@ -95,7 +95,7 @@ def test_create_refuses_what_is_no_schema(ask: Ask, refusal: Refusal) -> None:
         ("SCHEMA", "x", "U8", "x", "U16"),
         ("SCHEMA", "x", "U8", "INDEX", "INDEX"),
     ):
-        assert refusal(ask, "KL.CREATE", "t", *words).startswith("syntax error")
+        assert refusal(ask, "KL.CREATE", "t", *words) == "syntax error"
     assert refusal(ask, "KL.CREATE", "t", "SCHEMA", "x", "U7") == "unknown type 'U7'"
     for size in (0, "+4", "4_0", -1, 4001, "1" * 33, "INDEX"):
         assert refusal(ask, "KL.CREATE", "t", "SCHEMA", "x", "BYTES", size).startswith("BYTES takes a size")
@@ -319,7 +319,8 @@ def test_scan_pages(ask: Ask, refusal: Refusal) -> None:
     for words in (("COUNT",), ("COUNT", 1, "COUNT", 1), ("LIMIT", 1)):
         assert refusal(ask, "KL.SCAN", "t", 0, *words) == "syntax error"
     for cursor_and_more in ((0, "COUNT", 0), (0, "COUNT", "x"), ("x",), (-1,)):
-        assert "not an integer" in refusal(ask, "KL.SCAN", "t", *cursor_and_more)
+        refused = refusal(ask, "KL.SCAN", "t", *cursor_and_more)
+        assert refused == f"value is not an integer or out of range: '{cursor_and_more[-1]}'"
 
 
 def test_locks_lists_live_ones(ask: Ask, refusal: Refusal) -> None:

@@ -124,6 +124,17 @@ def test_the_largest_row_id(session: Session) -> None:
     assert session.receive(frame(b"KL.INTERSECT", b"seats", b"rank", b"7")) == b"*1\r\n:4294967295\r\n"
 
 
+def test_how_many_tables_there_can_be(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = (b"KL.CREATE", b"halls", b"SCHEMA", b"x", b"U8")
+    engine = session._context.engine
+    engine.next_table = 65_535
+    assert one_line(session, *create) == "+OK"
+    assert one_line(session, b"KL.DROP", b"halls") == ":1"
+    assert one_line(session, *create) == "-ERR a store makes 65535 tables in its life: all are used up"
+    monkeypatch.setattr("storage.engine.TABLES_MAX", len(engine.tables))
+    assert one_line(session, *create) == "-ERR too many tables, at most 2"
+
+
 def test_a_full_disk_refuses_writes_only(session: Session) -> None:
     session._context.engine.readonly_reason = "MISCONF the disk is full"
     assert one_line(session, b"KL.INSERT", b"1", b"rank", b"1") == "-MISCONF the disk is full"
@@ -279,6 +290,53 @@ def test_command_introspection(session: Session, protocol: int) -> None:
     )
     assert docs.count(b"\r\n+optional\r\n") == docs.count(b"\r\n+multiple\r\n") == 1
     assert session.receive(frame(b"COMMAND", b"GETKEYS", b"KL.SEEK", b"x:1", b"f")) == b"*1\r\n$3\r\nx:1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "keys"),
+    [
+        ("KL.TRYLOCK a:1", "a:1"),
+        ("KL.TRYLOCK a:1 a:2 PX 5", "a:1 a:2"),
+        ("kl.trylock a:1 a:2 a:3 owner PX px 5", "a:1 a:2 a:3"),
+        ("KL.UNLOCK a:1 77", "a:1"),
+        ("KL.UNLOCK a:1 a:2 77", "a:1 a:2"),
+        ("KL.REPLACE a:1 77 x 1", "a:1"),
+        ("KL.INSERT a:1 x a:2", "a:1"),
+        ("WATCH a:1 a:2", "a:1 a:2"),
+    ],
+)
+def test_getkeys_finds_every_key(session: Session, request_line: str, keys: str) -> None:
+    asked = frame(b"COMMAND", b"GETKEYS", *request_line.encode().split())
+    assert session.receive(asked) == frame(*keys.encode().split())
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([b"KL.UNLOCK", b"a:1"], "ERR Invalid number of arguments specified for command"),
+        ([b"KL.TABLES", b"x"], "ERR The command has no key arguments"),
+        ([b"NOPE", b"x"], "ERR Invalid command specified"),
+    ],
+)
+def test_getkeys_refuses(session: Session, words: list[bytes], text: str) -> None:
+    assert one_line(session, b"COMMAND", b"GETKEYS", *words) == "-" + text
+
+
+@pytest.mark.parametrize(
+    ("name", "positions", "is_movable"),
+    [
+        (b"KL.SEEK", (1, 1, 1), False),
+        (b"KL.TRYLOCK", (1, 1, 1), True),
+        (b"KL.UNLOCK", (1, -2, 1), False),
+        (b"KL.TABLES", (0, 0, 0), False),
+    ],
+)
+def test_command_info_tells_where_keys_are(
+    session: Session, name: bytes, positions: tuple[int, int, int], is_movable: bool
+) -> None:
+    info = session.receive(frame(b"COMMAND", b"INFO", name))
+    assert b"\r\n:%d\r\n:%d\r\n:%d\r\n*" % positions in info
+    assert (b"+movablekeys\r\n" in info) == is_movable
 
 
 def test_syntax_becomes_arguments() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from storage import locks
@@ -148,6 +150,79 @@ def test_drop_ends_the_locks_of_its_table_alone(engine: Engine) -> None:
     engine.drop(b"seats")
     assert engine.try_lock(((other, 0),), None, None) is None
     assert engine.unlock([(other, 0)], token) == 1
+
+
+@pytest.fixture
+def swept_early(monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(locks, "SWEEP_FROM", 8)
+    return 8
+
+
+def test_leases_that_nobody_ends_do_not_pile_up(engine: Engine, clock: FakeClock, swept_early: int) -> None:
+    """Ten are live at any time, among them one that is extended again and again, and one for a day."""
+    table = engine.table(b"seats")
+    for number in range(4, 5000):
+        engine.insert(table, number, row(1))
+    extended = lock(engine, 0, ms=8, owner=b"a")
+    for_a_day = lock(engine, 1, ms=locks.LEASE_MS_MAX)
+    most = 0
+    for number in range(2, 5000):
+        assert lock(engine, number, ms=8) is not None
+        clock.pass_ms(1)
+        assert lock(engine, 0, ms=8, owner=b"a") == extended
+        most = max(most, len(table.leases))
+    assert most <= 3 * 10
+    assert for_a_day is not None
+    assert unlock(engine, for_a_day, 1) == 1
+    assert len(table.unswept) <= most
+
+
+def test_a_rush_is_forgotten_while_others_lock(engine: Engine, clock: FakeClock, swept_early: int) -> None:
+    table = engine.table(b"seats")
+    for number in range(4, 4000):
+        engine.insert(table, number, row(1))
+    assert lock(engine, *range(4, 4000), ms=5) is not None
+    room = table.leases.__sizeof__()
+    clock.pass_ms(5)
+    for _ in range(4000):
+        token = lock(engine, 0)
+        assert token is not None
+        assert unlock(engine, token, 0) == 1
+    assert len(table.leases) <= swept_early
+    lock(engine, 0, 1, 2, 3, *range(10, 20))
+    assert table.leases.__sizeof__() < room / 10
+
+
+def test_counting_what_is_free_forgets_what_has_ended(engine: Engine, clock: FakeClock) -> None:
+    table = engine.table(b"seats")
+    lock(engine, 1, ms=5)
+    lock(engine, 2, ms=6)
+    clock.pass_ms(5)
+    assert engine.count(table, {b"state": 1}, True) == 3
+    assert list(table.leases) == [2]
+
+
+def test_sweeping_changes_no_answer(engine: Engine, clock: FakeClock, swept_early: int) -> None:
+    """Against a model that only knows when each row's lock ends."""
+    chance = random.Random(20261123)
+    table = engine.table(b"seats")
+    for number in range(4, 60):
+        engine.insert(table, number, row(1))
+    ends: dict[int, int] = {}
+    for _ in range(5000):
+        rows, ms = chance.sample(range(60), chance.randint(1, 3)), chance.randint(1, 40)
+        is_free = all(ends.get(number, 0) <= clock.now for number in rows)
+        token = lock(engine, *rows, ms=ms)
+        assert (token is not None) == is_free
+        if token is not None:
+            ends |= dict.fromkeys(rows, clock.now + ms * 1_000_000)
+            if chance.random() < 0.3:
+                assert unlock(engine, token, rows[0]) == 1
+                del ends[rows[0]]
+        clock.pass_ms(chance.randint(0, 2))
+        if chance.random() < 0.02:
+            live = sum(end > clock.now for end in ends.values())
+            assert engine.count(table, {b"state": 1}, True) == 60 - live
 
 
 def test_free_rows_leave_out_what_is_locked_now(engine: Engine, clock: FakeClock) -> None:

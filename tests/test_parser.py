@@ -197,6 +197,9 @@ def test_a_client_cannot_guess_the_sentinel() -> None:
         (b'"\\\\ \\" \\t\\q"', [b'\\ " \tq']),
         (b"'it\\'s \\n'", [b"it's \\n"]),
         (b'a\0b "', [b"a"]),
+        (b"PING\vx", [b"PING\vx"]),
+        (b" \va\f \fb\v\r\v", [b"a\f", b"b\v"]),
+        (b'"a"\vb\v"c d"', [b"a", b"b\vc d"]),
     ],
 )
 def test_inline_words(line: bytes, words: list[bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,6 +183,30 @@ def test_an_empty_directory_is_a_new_store(start: Start, tmp_path: Path) -> None
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "sound")
     assert main(["check", str(tmp_path)]) == 2
     assert main(["check", str(tmp_path / "nowhere")]) == 2
+
+
+@pytest.mark.parametrize("name", ["CHECKPOINT", "doublewrite", "tables/1.rows", "wal/*"])
+def test_what_check_cannot_read_is_one_line_and_status_2(start: Start, name: str) -> None:
+    running = start()
+    make_seats(running.port, 10)
+    assert running.stop() == 0
+    check_sound(running.directory)
+    (path,) = running.directory.glob(name)
+    path.unlink()
+    path.mkdir()
+    done = klani("check", running.directory)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert str(running.directory / name.removesuffix("/*")) in done.stderr
+    assert "sound" not in done.stdout
+
+
+def test_check_finds_a_missing_log(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    running = start()
+    make_seats(running.port, 10)
+    assert running.stop() == 0
+    shutil.rmtree(running.directory / "wal")
+    assert main(["check", str(running.directory)]) == 1
+    assert "wal: the log is missing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

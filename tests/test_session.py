@@ -14,6 +14,7 @@ from commands.spec import CommandError, Context, Job
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
+from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from klani_resp.session import Session, Transport
 from klani_resp.tasks import serve_stream
 from tests.conftest import frame
@@ -209,6 +210,53 @@ def test_a_reply_waits_for_all_that_it_shows(app: App, session: Session) -> None
     assert session.hold == engine.appended
 
 
+@pytest.mark.parametrize(
+    ("asked", "reply"),
+    [
+        ("KL.UNLOCK 1 5", ":0"),
+        ("KL.UNLOCK halls:1 5", "-ERR unknown table 'halls'"),
+        ("KL.TRYLOCK 1", "-NOROW no row seats:1"),
+        ("KL.REPLACE 1 5 rank 1", "-NOROW no row seats:1"),
+        ("KL.SEEK 1", "$-1"),
+        ("KL.SEEK 1 nope", "-ERR unknown field 'nope'"),
+        ("KL.COUNT seats rank 1", ":0"),
+        ("KL.COUNT seats rank 1 sold 1 FREE", ":0"),
+        ("KL.INTERSECT seats rank 1", "*0"),
+        ("KL.INTERSECT seats rank 1 sold 1 LIMIT 0", "*0"),
+        ("KL.CREATE seats SCHEMA x U8", "-EXISTS table 'seats' exists"),
+        ("KL.CREATE seats IFNOTEXISTS SCHEMA rank U32 INDEX sold U8 INDEX", "+OK"),
+        ("KL.DROP halls", ":0"),
+        ("KL.LOCKS seats", "*0"),
+        ("DBSIZE", ":0"),
+    ],
+)
+def test_no_reply_shows_a_table_that_a_crash_could_take_back(
+    app: App, session: Session, asked: str, reply: str
+) -> None:
+    """Made, dropped and made again: what says that one is there, or is not, waits for that."""
+    other = new_session(app)
+    talk(session, "> KL.CREATE halls SCHEMA x U8\n< +OK")
+    app.wake_committer()
+    talk(session, SCHEMA + "> KL.DROP halls\n< :1")
+    assert session.hold == app.engine.appended > app.engine.released
+    for _ in range(2):  # KL.INTERSECT remembers what it was asked
+        talk(other, f"> {asked}\n< {reply}")
+        assert other.hold == app.engine.appended, asked
+
+
+@pytest.mark.parametrize("asked", ["KL.TRYLOCK 1", "KL.TRYLOCK 1 OWNER a", "KL.SCAN seats 0", "KL.TABLES"])
+def test_no_reply_shows_a_row_that_a_crash_could_take_back(app: App, session: Session, asked: str) -> None:
+    other = new_session(app)
+    talk(session, SCHEMA)
+    session.receive(b"KL.INSERT 2 rank 1\r\nKL.TRYLOCK 2\r\n")  # sets tokens aside
+    app.wake_committer()
+    talk(session, "> KL.INSERT 1 rank 1\n< :1")
+    shown = app.engine.appended
+    for _ in range(2):  # granted, then null or the same token
+        other.receive(asked.encode() + b"\r\n")
+        assert other.hold == shown > app.engine.released
+
+
 async def test_the_task_road_sends_only_what_is_durable(app: App) -> None:
     class LaterCommitter(InlineCommitter):
         def wake(self) -> None:
@@ -340,6 +388,37 @@ def test_a_bug_ends_its_connection_only(
     assert session.receive(b"PING\r\n") == b""
     assert "ZeroDivisionError" in caplog.text
     talk(new_session(app), SCHEMA + "> PING\n< +PONG")
+
+
+class BrokenParser(RequestParser):
+    """Finds a bug in itself: at the word `bug`, with bytes of this client left in the reader of all."""
+
+    def feed(self, data: bytes) -> list[Request]:
+        if b"bug" in data:
+            self._reader.feed(b"*1\r\n$4\r\nQUIT\r\n")
+            raise ZeroDivisionError
+        return super().feed(data)
+
+
+def test_a_bug_of_the_parser_ends_its_connection_only(
+    app: App,
+    session: Session,
+    job_command: Callable[[Answer], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job_command(lambda outcome: [outcome])
+    session._parser = BrokenParser(ParserLimits())
+    assert session.receive(b"PING\r\nKL.TABLES\r\nECHO a\r\n") == b"+PONG\r\n"
+    assert session.receive(b"ECHO bug\r\n") == b"", "in its turn"
+    assert session.finish_job("done") == b"*1\r\n$4\r\ndone\r\n"
+    assert session.receive(b"") == b"$1\r\na\r\n-ERR internal error\r\n"
+    assert session.closing
+    assert session.receive(b"PING\r\n") == b""
+    assert "ZeroDivisionError" in caplog.text
+    other = new_session(app)
+    pings = b"*1\r\n$4\r\nPING\r\n" * 20
+    assert other.receive(pings) == b"+PONG\r\n" * 20, "not what the other left behind"
+    assert not other.closing
 
 
 def test_a_bug_in_a_job_s_end_does_too(session: Session, job_command: Callable[[Answer], None]) -> None:

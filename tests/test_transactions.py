@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+
+from bench import launch
 
 if TYPE_CHECKING:
     from bench.launch import Server
@@ -105,6 +107,89 @@ def test_what_cannot_be_queued_aborts(
     assert one.ask("PING") == b"+PONG\r\n", "the connection goes on, outside of MULTI"
 
 
+@pytest.fixture(scope="module")
+def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], int]]:
+    """The port of a real redis-server, which is started when it is first asked for."""
+    running: list[Server] = []
+
+    def port() -> int:
+        if not running:
+            running.append(launch.redis(tmp_path_factory.mktemp("redis")))
+        return running[0].port
+
+    yield port
+    for one in running:
+        one.stop()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("EXEC", "x"),
+        ("DISCARD", "x"),
+        ("MULTI", "x"),
+        ("MULTI",),
+        ("RESET", "x"),
+        ("WATCH",),
+        ("WATCH", "x"),
+        ("UNWATCH", "x"),
+        ("NOPE", "x"),
+        ("CLIENT",),
+        ("CLIENT", "NOPE"),
+        ("CLIENT", "a\r\nb"),
+        ("CLIENT", "SETNAME"),
+        ("client", "getname", "x"),
+        ("CLIENT", "HELP", "x"),
+        ("CONFIG", "NOPE"),
+        ("CONFIG", "GET"),
+        ("CONFIG", "SET", "x"),
+        ("COMMAND", "NOPE"),
+        ("COMMAND", "GETKEYS", "PING"),
+        ("CLIENT", "ID"),
+        ("CONFIG", "SET", "x", "y", "z"),
+        ("COMMAND",),
+    ],
+    ids=" ".join,
+)
+def test_a_transaction_ends_as_in_redis(
+    wire: Callable[..., Wire],
+    need: Callable[[str], str],
+    redis_port: Callable[[], int],
+    words: tuple[str, ...],
+) -> None:
+    """Refused or queued, spoiled or not: to the letter. EXEC's own reply by its first line."""
+    need("redis-server")
+    ours, theirs = wire(), wire(redis_port())
+    for asked in (("MULTI",), ("PING",), words, ("PING",), ("EXEC",)):
+        assert ours.ask(*asked) == theirs.ask(*asked), asked
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("EXEC", "x"), ("DISCARD", "x"), ("MULTI", "x"), ("WATCH",), ("CLIENT", "SETNAME")],
+    ids=" ".join,
+)
+def test_and_without_one_too(
+    wire: Callable[..., Wire],
+    need: Callable[[str], str],
+    redis_port: Callable[[], int],
+    words: tuple[str, ...],
+) -> None:
+    need("redis-server")
+    ours, theirs = wire(), wire(redis_port())
+    for asked in (words, ("EXEC",), ("PING",)):
+        assert ours.ask(*asked) == theirs.ask(*asked), asked
+
+
+def test_a_spoiled_exec_ends_it_at_once(wire: Callable[..., Wire], seats: Ask) -> None:
+    one = wire()
+    queue(one, ("KL.INSERT", 3, "x", 5))
+    assert one.ask("EXEC", "x").startswith(b"-EXECABORT Transaction discarded because of: wrong number")
+    assert one.ask("PING") == b"+PONG\r\n"
+    assert one.ask("EXEC") == b"-ERR EXEC without MULTI\r\n"
+    assert seats("KL.SEEK", 3) is None
+
+
 def test_discard_forgets(wire: Callable[..., Wire], seats: Ask) -> None:
     one = wire()
     queue(one, ("KL.INSERT", 3, "x", 5))
@@ -128,6 +213,7 @@ def test_multi_is_not_nested_and_watch_is_refused(wire: Callable[..., Wire], sea
     assert one.ask("WATCH", 1).startswith(b"-ERR WATCH is not supported")
     queue(one, ("KL.INSERT", 3, "x", 5))
     assert one.ask("MULTI") == b"-ERR MULTI calls can not be nested\r\n"
+    assert one.ask("WATCH", 1) == b"-ERR WATCH inside MULTI is not allowed\r\n"
     assert one.ask("EXEC") == b"*1\r\n"
     one.expect(b":1\r\n")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from storage.counting import InPlace
 from storage.engine import Engine
 from storage.row_file import table_path
 from storage.verify import Verdict, Verification
@@ -29,7 +30,7 @@ def store() -> tuple[FakeDisk, Engine]:
 
 
 def verify(engine: Engine, value: int = 1) -> Verdict:
-    question = Verification(engine, engine.table(b"seats"), b"state", value)
+    question = Verification(engine, engine.table(b"seats"), b"state", value, InPlace(engine.fs))
     question.start()
     engine.wal.commit()
     return question.finish(question.run())
@@ -48,7 +49,7 @@ def test_the_position_may_lie_inside_a_batch() -> None:
     disk, engine = store()
     table = engine.table(b"seats")
     write(engine, 2, 1)
-    question = Verification(engine, table, b"state", 1)
+    question = Verification(engine, table, b"state", 1, InPlace(engine.fs))
     question.start()
     write(engine, 0, 1)
     write(engine, 1, 0)
@@ -63,7 +64,7 @@ def test_the_position_may_lie_inside_a_batch() -> None:
 def test_later_writes_change_none_of_it() -> None:
     disk, engine = store()
     table = engine.table(b"seats")
-    question = Verification(engine, table, b"state", 1)
+    question = Verification(engine, table, b"state", 1, InPlace(engine.fs))
     question.start()
     write(engine, 0, 1)
     write(engine, 1, 0)

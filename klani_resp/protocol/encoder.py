@@ -11,6 +11,7 @@ from klani_resp.protocol.errors import error_reply
 OK = b"+OK\r\n"
 QUEUED = b"+QUEUED\r\n"
 NULLS = {2: b"$-1\r\n", 3: b"_\r\n"}
+ID_BYTES_MAX = len(b":4294967295\r\n")
 TEMPLATE_IDS_MAX = 1024  # templates up to this length are kept: 2.6 MB if each length occurs
 
 
@@ -31,6 +32,15 @@ def ids(values: Sequence[int]) -> bytes:
     if count <= TEMPLATE_IDS_MAX:
         return (_ids_template(count) % tuple(values)).encode()
     return (f"*{count}\r\n" + ":%d\r\n" * count % tuple(values)).encode()
+
+
+def ids_part(values: Sequence[int]) -> bytes:
+    """Some of an array's integers; `array_head` goes before all of them."""
+    return (":%d\r\n" * len(values) % tuple(values)).encode()
+
+
+def array_head(count: int) -> bytes:
+    return b"*%d\r\n" % count
 
 
 def bulk(value: bytes) -> bytes:

@@ -14,10 +14,20 @@ class ProtocolError(Exception):
         return error_reply(f"ERR Protocol error: {self.text}")
 
 
+class ParserBug(ProtocolError):
+    """Not the client's fault: the parser raised what it never should. Its connection ends all the same."""
+
+    def reply(self) -> bytes:
+        return INTERNAL_ERROR
+
+
 def error_reply(text: str) -> bytes:
     """`-<text>`; bytes that were decoded with `surrogateescape` come out as they went in."""
     line = text.replace("\r", " ").replace("\n", " ")
     return b"-%b\r\n" % line.encode("utf-8", "surrogateescape")
+
+
+INTERNAL_ERROR = error_reply("ERR internal error")
 
 
 def shown(raw: bytes) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from klani_resp.protocol.errors import ProtocolError
 
-SPACE = frozenset(b" \t\n\v\f\r")
+SPACE = frozenset(b" \t\n\v\f\r")  # what `isspace` says: before a word, and behind a closing quote
+WORD_END = frozenset(b" \t\n\r")
+UNUSUAL = re.compile(rb"[\"'\v\f]").search
 ESCAPES = {ord("n"): 10, ord("r"): 13, ord("t"): 9, ord("b"): 8, ord("a"): 7}
 HEX = frozenset(b"0123456789abcdefABCDEF")
 DOUBLE, SINGLE, BACKSLASH = b"\"'\\"
@@ -13,7 +17,7 @@ DOUBLE, SINGLE, BACKSLASH = b"\"'\\"
 def split_words(line: bytes) -> list[bytes]:
     """The words of a line without its end. A NUL ends the line, as it does in Redis."""
     line = line.partition(b"\0")[0]
-    if b'"' not in line and b"'" not in line:
+    if not UNUSUAL(line):
         return line.split()
     words: list[bytes] = []
     at = 0
@@ -27,9 +31,12 @@ def split_words(line: bytes) -> list[bytes]:
 
 
 def _word(line: bytes, at: int) -> tuple[bytes, int]:
-    """The word that begins at `at`, and where it ends; quotes may open in the middle of a word."""
+    """The word that begins at `at`, and where it ends; quotes may open in the middle of a word.
+
+    Not each byte of `SPACE` ends one: `a\\vb` is one word in Redis.
+    """
     word = bytearray()
-    while at < len(line) and line[at] not in SPACE:
+    while at < len(line) and line[at] not in WORD_END:
         if line[at] == DOUBLE:
             at = _double_quoted(line, at + 1, word)
             break

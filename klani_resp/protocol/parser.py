@@ -98,6 +98,12 @@ class RequestParser:
                 self._careful = None
         return requests
 
+    def fail(self, error: ProtocolError) -> None:
+        """Nothing more is read. What may be left in the reader that all share is thrown away."""
+        RequestParser._reader = hiredis.Reader()
+        self.error = error
+        self._careful = None
+
     def _fast(self, data: bytes, requests: list[Request]) -> int:
         """Appends the requests that hiredis finds; answers how many bytes they took."""
         if data[:1] != b"*" or len(data) > self._fast_bytes_max or announces_much(data) is not None:

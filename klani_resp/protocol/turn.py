@@ -55,7 +55,7 @@ class TurnParser:
                     break
                 batches.append(requests)
             is_whole = len(batches) == len(chunks) and gets() is False
-        except (TypeError, hiredis.HiredisError):
+        except Exception:  # whichever it is, each connection's own parser finds out whose fault it is
             is_whole = False
         if not is_whole:
             self._reader = hiredis.Reader()

@@ -1,0 +1,147 @@
+"""The counting of KL.VERIFY in a process of its own: Python beside the server's loop, not in its way.
+
+In a thread it would hold the interpreter's lock: each time the loop sends or receives it had to wait for
+that, up to 5 ms (docs/decisions/0007-verify-process.md has the figures).
+
+The child is a new program, not a fork: it has none of the server's memory, descriptors or signals. Each
+line that it reads is a question as JSON; each answer is a line of JSON and then the serialized bitmap. It
+ends with its input, so it does not outlive the server by more than the question under way.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from pyroaring import BitMap
+
+from storage.counting import Counted, Counting, CountingError, InPlace, Question
+from storage.fs import Fs, OsFs
+
+END_SECONDS_MAX = 1.0  # between the end of its answers and its own
+_ROOT = str(Path(__file__).resolve().parent.parent)
+# It gives way to whoever serves. The package comes from where this one is, whatever else is installed.
+_PROGRAM = """import os, sys
+os.nice(10)
+if sys.argv[1] not in sys.path: sys.path.insert(0, sys.argv[1])
+from storage.counting_process import serve
+serve(sys.stdin.buffer, sys.stdout.buffer)"""
+_COMMAND = (sys.executable, "-P", "-c", _PROGRAM, _ROOT)
+
+
+def counting_beside(fs: Fs) -> Counting:
+    """Another process sees the operating system's files only; anything else is counted in place."""
+    return ChildProcess() if type(fs) is OsFs else InPlace(fs)
+
+
+class ChildProcess:
+    """A `Counting` that only waits: for use in a thread. The process is there from the first question on."""
+
+    def __init__(self, command: tuple[str, ...] = _COMMAND) -> None:
+        self._command = command
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def from_log(self, question: Question) -> Counted:
+        return self._ask("log", question)
+
+    def from_rows(self, question: Question) -> Counted:
+        return self._ask("rows", question)
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            with suppress(BrokenPipeError), self._child:  # closes the pipes, waits for the end
+                pass
+
+    def _ask(self, what: str, question: Question) -> Counted:
+        try:
+            if self._child is None:
+                # A session of its own: Ctrl-C at the server's terminal is not meant for it.
+                self._child = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+                )
+            stdin, stdout = self._child.stdin, self._child.stdout
+            assert stdin is not None
+            assert stdout is not None
+            with suppress(BrokenPipeError):  # its end shows in the answer
+                stdin.write(_encode_question(what, question))
+                stdin.flush()
+            return _read_answer(stdout)
+        except OSError as error:  # no process to be had, no descriptor
+            raise CountingError(error) from error
+        except EOFError:
+            raise CountingError(f"its process ended with status {self._status()}") from None
+
+    def _status(self) -> int:
+        assert self._child is not None
+        with suppress(subprocess.TimeoutExpired):
+            return self._child.wait(END_SECONDS_MAX)
+        self._child.kill()
+        return self._child.wait()
+
+
+def serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """The child: answers until the input ends, or nobody is left to read."""
+    counting = InPlace(OsFs())
+    with suppress(BrokenPipeError):
+        for line in questions:
+            answers.write(_answer(counting, line))
+            answers.flush()
+
+
+def _answer(counting: Counting, line: bytes) -> bytes:
+    what, question = _decode_question(line)
+    try:
+        counted = counting.from_log(question) if what == "log" else counting.from_rows(question)
+    except CountingError as error:
+        return json.dumps({"error": error.reason}).encode() + b"\n"
+    bitmap = counted.matched.serialize()
+    head = {
+        "rows": counted.rows,
+        "corrupt": sorted(counted.corrupt),
+        "is_whole": counted.is_whole,
+        "bytes": len(bitmap),
+    }
+    return json.dumps(head).encode() + b"\n" + bitmap
+
+
+def _read_answer(answers: IO[bytes]) -> Counted:
+    """EOFError when it is not there, or not all of it."""
+    line = answers.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    head = json.loads(line)
+    if "error" in head:
+        raise CountingError(head["error"])
+    bitmap = answers.read(head["bytes"])
+    if len(bitmap) < head["bytes"]:
+        raise EOFError
+    return Counted(head["rows"], BitMap.deserialize(bitmap), set(head["corrupt"]), head["is_whole"])
+
+
+def _encode_question(what: str, question: Question) -> bytes:
+    value = question.value
+    fields = {
+        "what": what,
+        "directory": str(question.directory.absolute()),
+        "table": question.table,
+        "schema": question.schema,
+        "name": question.name.decode(),
+        "value": {"hex": value.hex()} if isinstance(value, bytes) else value,
+        "position": question.position,
+    }
+    return json.dumps(fields).encode() + b"\n"
+
+
+def _decode_question(line: bytes) -> tuple[str, Question]:
+    fields: dict[str, Any] = json.loads(line)
+    what: str = fields.pop("what")
+    value = fields["value"]
+    fields["value"] = bytes.fromhex(value["hex"]) if isinstance(value, dict) else value
+    fields["directory"] = Path(fields["directory"])
+    fields["name"] = fields["name"].encode()
+    return what, Question(**fields)

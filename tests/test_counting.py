@@ -1,0 +1,169 @@
+"""Counting from disk: many rows at once says what row by row says, here or in a process of its own."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pyroaring import BitMap
+
+from storage import counting_process, scan
+from storage.counting import Counted, Counting, CountingError, InPlace, Question
+from storage.counting_process import ChildProcess, counting_beside
+from storage.engine import Engine
+from storage.fs import OsFs
+from storage.manifest import Manifest
+from storage.recovery import Opening
+from storage.scan import Needle, RowFile
+from storage.schema import Schema, Value
+from storage.verify import Verdict, Verification
+from tests.fake_disk import FakeDisk
+from tests.store import DIRECTORY, OPTIONS, FakeClock, checkpoint, contents, open_store, row, schema
+
+# Ids on both sides of the ends of blocks, of directories and of the whole range.
+IDS = [*range(300), *range(600, 620), *range(65_000, 66_000), 131_071, 131_072, (1 << 32) - 1]
+SCHEMAS: dict[str, tuple[list[list[object]], list[Value]]] = {
+    "U8": ([["x", "U8", 1]], [0, 1, 255]),
+    "U64": ([["y", "U8", 0], ["x", "U64", 1]], [0, 1, 256, 1 << 62]),
+    "I64": ([["x", "I64", 1], ["y", "U16", 0]], [0, -1, 1, -(1 << 63)]),
+    "BYTES": ([["y", "BYTES 3", 0], ["x", "BYTES 9", 1]], [b"", b"a", b"a\0", b"ab", b"123456789"]),
+    "BYTES, one row per block": ([["x", "BYTES 4000", 1]], [b"", b"a" * 3999, b"a" * 4000]),
+}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("step_blocks", [1, 3, 128])
+def test_masks_say_what_the_rows_say(name: str, step_blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_STEP_BLOCKS", step_blocks)
+    fields, values = SCHEMAS[name]
+    ids = IDS if "one row" not in name else IDS[:500]
+    chance = random.Random(name)
+    disk = FakeDisk()
+    engine, _ = open_store(disk)
+    engine.create(b"t", Schema.from_description(fields), False)
+    table = engine.table(b"t")
+    for number in ids:
+        engine.token += chance.choice((0, 0, 1 << 8, 1 << 16))  # tokens whose lowest bytes are 0, too
+        engine.insert(table, number, {b"x": chance.choice(values)})
+    checkpoint(engine)
+    assert any(token & 0xFF == 0 for token, *_ in filter(None, map(table.rows.read, ids)))
+    state = Manifest.load(disk, DIRECTORY).tables[0]
+    for value in values:
+        present, having = BitMap(), BitMap()
+        for step in RowFile(disk, DIRECTORY, state).steps():
+            there = step.present()
+            present |= step.ids(there)
+            having |= step.ids(there & step.having(Needle.of(table.schema, b"x", value)))
+            assert step.corrupt == []
+        assert list(present) == ids
+        assert list(having) == [
+            number for number, held in contents(engine)[b"t"].items() if held[b"x"] == value
+        ]
+
+
+# --- in a process of its own --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    """On real files: 400 rows in their places, and 20 more in the log alone; state 1 has 105 of them."""
+    opening = Opening(tmp_path / "a store", OPTIONS, clock=FakeClock())
+    list(opening)
+    engine = opening.engine
+    engine.create(b"seats", schema(), False)
+    table = engine.table(b"seats")
+    for number in range(400):
+        engine.insert(table, number, row(number % 4, note=b"odd" if number % 2 else b""))
+    checkpoint(engine)
+    for number in range(400, 420):
+        engine.insert(table, number, row(number % 4))
+    engine.wal.commit()
+    return engine
+
+
+def question(engine: Engine, name: bytes = b"state", value: Value = 1) -> Question:
+    table = engine.table(b"seats")
+    return Question(engine.directory, table.number, table.schema.describe(), name, value, engine.wal.appended)
+
+
+def test_the_process_counts_as_this_one_does(engine: Engine) -> None:
+    child = counting_beside(engine.fs)
+    assert isinstance(child, ChildProcess)
+    try:
+        for name, value in ((b"state", 1), (b"note", b"odd"), (b"note", b"o"), (b"row", 0)):
+            asked = question(engine, name, value)
+            assert child.from_log(asked) == InPlace(OsFs()).from_log(asked)
+            assert child.from_rows(asked) == InPlace(OsFs()).from_rows(asked)
+        assert child.from_log(question(engine)) == Counted(400, BitMap(range(1, 420, 4)))
+    finally:
+        child.close()
+    engine.close()
+
+
+def test_what_a_process_cannot_see_is_counted_in_place() -> None:
+    assert isinstance(counting_beside(FakeDisk()), InPlace)
+
+
+def verify(engine: Engine, counting: Counting) -> Verdict:
+    asked = Verification(engine, engine.table(b"seats"), b"state", 1, counting)
+    asked.start()
+    engine.wal.commit()
+    return asked.finish(asked.run())
+
+
+def test_verify_by_the_process(engine: Engine) -> None:
+    assert verify(engine, counting_beside(engine.fs)) == Verdict(420, 105, 105, 105, 0, True)
+    engine.close()
+
+
+ANSWER = '{"rows": 1, "corrupt": [], "is_whole": true, "bytes": 1000000}'
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ((sys.executable, "-c", "raise SystemExit(3)"), "its process ended with status 3"),
+        ((sys.executable, "-c", "input()"), "its process ended with status 0"),
+        ((sys.executable, "-c", f"input(); print({ANSWER!r}, flush=True)"), "its process ended with status"),
+        ((sys.executable, "-c", 'print(\'{"error": "no luck"}\', flush=True); input()'), "no luck"),
+        (("./no such program",), "No such file or directory"),
+    ],
+    ids=["ends at once", "ends without an answer", "ends within it", "refuses", "does not start"],
+)
+def test_a_process_that_fails_costs_the_answer_only(
+    engine: Engine, command: tuple[str, ...], reason: str
+) -> None:
+    """The checkpoint that was begun is made, and the next question finds the store as it should be."""
+    appended, checkpoints = engine.wal.appended, engine.checkpoints
+    with pytest.raises(CountingError, match=reason) as caught:
+        verify(engine, ChildProcess(command))
+    assert caught.value.text.startswith("ERR KL.VERIFY could not count: ")
+    assert (engine.checkpoint_position, engine.checkpoints) == (appended, checkpoints + 1)
+    assert verify(engine, counting_beside(engine.fs)).ok
+    engine.close()
+
+
+def test_the_process_says_what_it_could_not_read(engine: Engine) -> None:
+    path = engine.directory / "CHECKPOINT"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    child = counting_beside(engine.fs)
+    try:
+        with pytest.raises(CountingError, match=r"CHECKPOINT: checksum is"):
+            child.from_rows(question(engine))
+        path.write_bytes(whole)
+        assert child.from_rows(question(engine)).rows == 400, "and lives on"
+    finally:
+        child.close()
+    engine.close()
+
+
+def test_it_ends_with_its_input() -> None:
+    child = subprocess.Popen(
+        counting_process._COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/"
+    )
+    answers, _ = child.communicate(timeout=30)
+    assert (child.returncode, answers) == (0, b"")
