@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 import random
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import launch, seats
 from bench.loadgen import Client, Fleet, NextBatch, encode
+from bench.workloads import WORKLOADS, Bed, Workload
 
 CONNECTIONS = 128
 SECONDS_PER_MEASURE = 1.0
+SECONDS_ALONE = 0.3  # on a single connection, for latency
 LATENCY_SAMPLES = 3_000
 CLAIMS_PER_ROUND = 1_000
 POOL_COMMANDS = 50_000
@@ -44,7 +47,7 @@ class _Side:
 def compare(
     small: launch.Server, small_rows: int, large: launch.Server, large_rows: int, rounds: int
 ) -> Iterator[Cost]:
-    """SEEK, INTERSECT LIMIT 64 and CLAIM, one after another, the two servers alternating."""
+    """SEEK, INTERSECT LIMIT 64, locks, REPLACE and CLAIM, one after another, the two servers alternating."""
     pair = ((small, small_rows), (large, large_rows))
     sides = [_Side(s, rows, Fleet(s.port, CONNECTIONS), Fleet(s.port, 1)) for s, rows in pair]
     try:
@@ -52,6 +55,9 @@ def compare(
             _first_use(side)
         yield _cost("SEEK", sides, rounds, _seeks, 1 + 4 * 3, None)
         yield _cost("INTERSECT LIMIT 64", sides, rounds, _intersects, 1 + LIMIT, None)
+        for workload in WORKLOADS:
+            if workload.name in ("TRYLOCK+UNLOCK", "REPLACE"):
+                yield _workload_cost(workload, sides, rounds)
         if not _knows_claim(large):
             print("  note: CLAIM is not measured, this server does not have it", flush=True)
             return
@@ -103,6 +109,27 @@ def _cost(
             latency[which].append(statistics.median(seconds) * 1e6)
     medians = [statistics.median(values) for values in (*cpu, *latency)]
     return Cost(name, *medians)
+
+
+def _workload_cost(workload: Workload, sides: list[_Side], rounds: int) -> Cost:
+    """As bench/server.py asks for it; latency is a round's wall time over its commands on one connection."""
+    cpu: list[list[float]] = [[], []]
+    latency: list[list[float]] = [[], []]
+    rng = random.Random(5)
+    for turn in range(rounds):
+        for which in (0, 1) if turn % 2 == 0 else (1, 0):
+            side = sides[which]
+            for fleet, seconds in ((side.fleet, SECONDS_PER_MEASURE), (side.single, SECONDS_ALONE)):
+                bed = Bed(side.server, fleet, side.rows, seats.ranks_for(side.rows))
+                run, finish = workload.prepare(bed, 1, rng)
+                before, begun = cpu_nanoseconds(side.server.pid), time.monotonic()
+                commands = run(seconds)
+                if fleet is side.fleet:
+                    cpu[which].append((cpu_nanoseconds(side.server.pid) - before) / 1e3 / commands)
+                else:
+                    latency[which].append((time.monotonic() - begun) * 1e6 / commands)
+                finish()
+    return Cost(workload.name, *[statistics.median(values) for values in (*cpu, *latency)])
 
 
 def _first_use(side: _Side) -> None:

@@ -24,6 +24,12 @@ class Bed:
     rows: int
     ranks: int
 
+    def own_rows(self, depth: int) -> list[range]:
+        """Each connection's own `depth` rows, spread over the whole table."""
+        step = self.rows // len(self.fleet.fds)
+        assert step >= depth, "too few rows for so many connections"
+        return [range(i * step, i * step + depth) for i in range(len(self.fleet.fds))]
+
     @property
     def is_redis(self) -> bool:
         return self.server.name == "redis-server"
@@ -65,8 +71,7 @@ def prepare_intersect(bed: Bed, depth: int, rng: random.Random) -> tuple[Run, Ca
 
 def prepare_lock(bed: Bed, depth: int, rng: random.Random) -> tuple[Run, Callable[[], None]]:
     """Each connection locks rows of its own and unlocks them with the tokens it got."""
-    count = len(bed.fleet.fds)
-    rows = [range(i * depth, (i + 1) * depth) for i in range(count)]
+    rows = bed.own_rows(depth)
     if bed.is_redis:
         locks = [
             b"".join(encode("SET", f"lock:{row}", "w", "NX", "PX", 10_000) for row in own) for own in rows
@@ -87,9 +92,9 @@ def prepare_replace(bed: Bed, depth: int, rng: random.Random) -> tuple[Run, Call
     client = Client(bed.server.port)
     batches: list[NextBatch] = []
     tokens: list[tuple[str, int]] = []
-    for i in range(len(bed.fleet.fds)):
+    for own in bed.own_rows(depth):
         written = [b"", b""]
-        for row in range(i * depth, (i + 1) * depth):
+        for row in own:
             if bed.is_redis:
                 words: tuple[str | int, ...] = ("HSET", f"seat:{row}", "is_booked")
             else:

@@ -11,6 +11,7 @@ import gc
 import logging
 import select
 import socket
+import time
 from functools import partial
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from storage.syncer import open_syncer
 
 log = logging.getLogger("klani_resp")
 CHECKPOINT_POLL_SECONDS = 0.1
+LOADING_STEP_SECONDS = 0.005  # so often clients are told that the store loads
 SYNC_SECONDS = 1.0  # everysec
 HAS_EPOLL = hasattr(select, "epoll")
 
@@ -133,9 +135,13 @@ class Server:
 
     async def _load(self, services: trio.Nursery, loaded: trio.Event) -> None:
         app, opening = self._app, self._opening
+        gc.disable()  # nothing that loading makes is garbage
+        yielded_at = time.monotonic()
         for progress in opening:
             app.loading_progress = progress
-            await trio.lowlevel.checkpoint()
+            if time.monotonic() - yielded_at >= LOADING_STEP_SECONDS:
+                await trio.lowlevel.checkpoint()
+                yielded_at = time.monotonic()
         for warning in opening.warnings:
             log.warning("%s", warning)
         engine = opening.engine
@@ -147,6 +153,7 @@ class Server:
         )
         if self._reactor is not None:
             self._reactor.watch_syncs(self._committer.fd)
+        gc.enable()
         gc.collect()
         gc.freeze()  # what was loaded lives as long as the process: no collection walks it again
         app.opened(engine, self._committer)

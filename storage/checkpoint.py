@@ -7,16 +7,23 @@ leaves the old CHECKPOINT, whose log is all there; replay is guarded by each row
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from storage import index_file, row_file
 from storage.errors import StartError
+from storage.index_cut import IndexCut
 from storage.manifest import Manifest, TableState
 from storage.table import Table
 
 if TYPE_CHECKING:
     from storage.engine import Engine
+
+
+# A thread that computes keeps the interpreter for 5 ms each time that the loop asks for it, unless it sleeps.
+WORK_SECONDS = 0.00005
+PAUSE_SECONDS = 0.00005
 
 
 class Checkpoint:
@@ -28,10 +35,8 @@ class Checkpoint:
         self._wal = engine.wal
         self.position = engine.wal.appended
         self._tables = list(engine.tables.values())
-        self._cuts: list[tuple[Table, list[int]]] = [
-            (table, table.rows.begin_cut()) for table in self._tables
-        ]
-        self._index = index_file.encode(self._tables)
+        self._blocks = sum(table.rows.begin_cut() for table in self._tables)
+        self._index = IndexCut(self._tables)
         old = engine.manifest
         self._old_index = old.index_file
         self._gone = {state.number for state in old.tables} - {table.number for table in self._tables}
@@ -48,24 +53,39 @@ class Checkpoint:
 
     def write(self) -> None:
         """Blocks until the checkpoint is durable. The log must be, up to `position`."""
+        paused_at = time.perf_counter()
+        for _ in self.steps():
+            if time.perf_counter() - paused_at >= WORK_SECONDS:
+                time.sleep(PAUSE_SECONDS)
+                paused_at = time.perf_counter()
+
+    def steps(self) -> Iterator[None]:
+        """As `write`; between two steps, each some 0.1 ms of Python, others may have the interpreter."""
         assert self._wal.durable >= self.position, "rows must not come before their log"
         fs, directory = self._fs, self._directory
         uuid = self.manifest.uuid_bytes
-        count = sum(len(blocks) for _, blocks in self._cuts)
-        if count:
-            row_file.write_doublewrite(fs, directory, uuid, self.position, self._images(), count)
-            row_file.write_in_place(fs, directory, row_file.read_doublewrite(fs, directory, uuid))
-        index_file.save(fs, directory / self.manifest.index_file, self._index)
+        lists: list[index_file.Entry] = []
+        for entry in self._index.entries():  # first: as long as it goes on, writers keep each row's old image
+            if entry is not None:
+                lists.append(entry)
+            yield
+        if self._blocks:
+            yield from row_file.write_doublewrite(
+                fs, directory, uuid, self.position, self._slices(), self._blocks
+            )
+            yield from row_file.put_in_place(fs, directory, uuid)
+        yield from index_file.save(fs, directory / self.manifest.index_file, lists)
         on_disk = Manifest.load(fs, directory)
         if on_disk.epoch != self.manifest.epoch:
             raise StartError(f"{directory}: epoch {on_disk.epoch} has taken over from {self.manifest.epoch}")
         self.manifest.save(fs, directory)
+        self._wal.drop_before(self.position)
         self._remove_old()
 
-    def _images(self) -> Iterator[tuple[row_file.Place, bytes]]:
-        for table, blocks in self._cuts:
-            for block in blocks:
-                yield row_file.Place(table.number, block), table.rows.cut_block(block)
+    def _slices(self) -> Iterator[row_file.Slice]:
+        for table in self._tables:
+            for blocks, images in table.rows.cut_slices(row_file.STEP_BLOCKS):
+                yield table.number, blocks, images
 
     def _remove_old(self) -> None:
         fs, directory = self._fs, self._directory

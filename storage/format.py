@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -67,7 +68,7 @@ class BatchHeader(NamedTuple):
     crc: int
 
 
-def batch_crc(salt: int, header: bytes, payload: bytes) -> int:
+def batch_crc(salt: int, header: bytes | memoryview, payload: bytes | memoryview) -> int:
     """Over the salt, the header without its crc, and the payload. The salt comes first: crc32(b"") is 0."""
     return zlib.crc32(payload, zlib.crc32(header[: BATCH.size - 4], zlib.crc32(salt.to_bytes(8, "little"))))
 
@@ -93,12 +94,16 @@ def encode_segment(uuid: bytes, epoch: int, salt: int, first: int) -> bytes:
     return (head + zlib.crc32(head).to_bytes(4, "little")).ljust(SEGMENT_BYTES, b"\0")
 
 
-def seal_block(image: bytearray, number: int, position: int) -> None:
-    """Stamps a 4 KiB block with its number, the checkpoint's position and the checksum."""
-    BLOCK.pack_into(image, 0, 0, number, position)
-    image[0:4] = zlib.crc32(memoryview(image)[4:]).to_bytes(4, "little")
+def seal_blocks(images: bytearray, numbers: Sequence[int], position: int) -> None:
+    """Stamps 4 KiB blocks, one behind another, with number, the checkpoint's position and the checksum."""
+    crc32, pack = zlib.crc32, BLOCK.pack_into
+    with memoryview(images) as view:
+        for start, number in zip(range(0, len(images), BLOCK_BYTES), numbers, strict=True):
+            pack(images, start, 0, number, position)
+            crc = crc32(view[start + 4 : start + BLOCK_BYTES])
+            view[start : start + 4] = crc.to_bytes(4, "little")
 
 
-def block_is_sound(image: bytes | memoryview, number: int) -> bool:
+def block_is_sound(image: bytes | bytearray | memoryview, number: int) -> bool:
     crc, stored, _ = BLOCK.unpack_from(image)
     return bool(stored == number and zlib.crc32(memoryview(image)[4:]) == crc)

@@ -10,6 +10,8 @@ import errno
 import fcntl
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -152,17 +154,23 @@ class OsFs:
         return True
 
 
-def write_file_durably(fs: Fs, path: Path, data: bytes) -> None:
-    """Puts `data` under `path` so that a crash leaves the old file or the new one, whole."""
+@contextmanager
+def replace_durably(fs: Fs, path: Path) -> Iterator[int]:
+    """A descriptor to write `path` anew, so that a crash leaves the old file or the new one, whole."""
     temporary = path.with_name(path.name + ".tmp")
     fd = fs.create(temporary)
     try:
-        fs.pwrite(fd, data, 0)
+        yield fd
         fs.fsync(fd)
     finally:
         fs.close(fd)
     fs.rename(temporary, path)
     fs.fsync_directory(path.parent)
+
+
+def write_file_durably(fs: Fs, path: Path, data: bytes) -> None:
+    with replace_durably(fs, path) as fd:
+        fs.pwrite(fd, data, 0)
 
 
 def read_file(fs: Fs, path: Path) -> bytes:

@@ -11,41 +11,47 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from storage.errors import DamageError
-from storage.fs import Fs, read_file, write_file_durably
-from storage.table import Table
+from storage.fs import Fs, read_file, replace_durably
+from storage.index_cut import PRESENT, Entry
+
+__all__ = ["HEAD", "MAGIC", "PRESENT", "Entry", "load", "save"]
 
 MAGIC = b"KLANIIDX"
 HEAD = struct.Struct("<8sII")
-PRESENT = -1
+_STEP_BYTES = 256 << 10
 
 
-def encode(tables: Iterable[Table]) -> bytes:
-    entries: list[list[Any]] = []
-    blobs: list[bytes] = []
-    for table in tables:
-        blobs.append(table.rows.present.serialize())
-        entries.append([table.number, PRESENT, 0, len(blobs[-1])])
-        for column, lists in table.index.lists.items():
-            for value, posting in lists.items():
-                if posting.rows:
-                    blobs.append(posting.rows.serialize())
-                    shown = {"hex": value.hex()} if isinstance(value, bytes) else value
-                    entries.append([table.number, column, shown, len(blobs[-1])])
-    directory = json.dumps(entries, separators=(",", ":")).encode()
-    body = b"".join((directory, *blobs))
-    return HEAD.pack(MAGIC, zlib.crc32(body), len(directory)) + body
-
-
-def save(fs: Fs, path: Path, data: bytes) -> None:
-    write_file_durably(fs, path, data)
-
-
-Entry = tuple[int, int, int | bytes, bytes]  # table number, column, value, serialized bitmap
+def save(fs: Fs, path: Path, entries: Iterable[Entry | None]) -> Iterator[None]:
+    """Writes the file so that a crash leaves it whole or not there. In steps, and without one large copy."""
+    described: list[str] = []
+    parts: list[bytes | memoryview] = []
+    part = bytearray()
+    for entry in entries:
+        if entry is not None:
+            number, column, value, data = entry
+            shown = {"hex": value.hex()} if isinstance(value, bytes) else value
+            described.append(json.dumps([number, column, shown, len(data)], separators=(",", ":")))
+            part += data
+            if len(part) >= _STEP_BYTES:
+                parts.append(memoryview(part))
+                part = bytearray()
+        yield
+    directory = f"[{','.join(described)}]".encode()
+    parts = [directory, *parts, memoryview(part)]
+    crc = 0
+    for piece in parts:
+        crc = zlib.crc32(piece, crc)
+        yield
+    with replace_durably(fs, path) as fd:
+        offset = 0
+        for piece in (HEAD.pack(MAGIC, crc, len(directory)), *parts):
+            fs.pwrite(fd, piece, offset)
+            offset += len(piece)
+            yield
 
 
 def load(fs: Fs, path: Path) -> list[Entry]:

@@ -7,20 +7,28 @@ reader refuses and names the place. A bad batch above it is a torn tail: the log
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from storage import format as fmt
 from storage.errors import DamageError, StartError
-from storage.fs import Fs, read_file
+from storage.fs import Fs
+
+# A record is shorter than this and does not begin with zeros: so no batch has as many zeros at its end.
+_ZEROS_KEPT = 2 * fmt.BLOCK_BYTES
+_STEP_BYTES = 1 << 20
+_STEP_BATCHES = 1 << 10
 
 
 @dataclass(slots=True)
 class Segment:
+    """`data` is the file without the zeros at its end (a preallocated one is mostly that), but for a few."""
+
     path: Path
-    data: bytes
+    data: bytearray
     epoch: int
     salt: int
     first: int
@@ -56,6 +64,19 @@ def read_log(fs: Fs, directory: Path, uuid: bytes, start: int, durable: int, unt
 
     `durable`: what the checkpoint names. With `until`, ends at that position and judges nothing behind it.
     """
+    reading = reading_log(fs, directory, uuid, start, durable, until)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            log: Log = end.value
+            return log
+
+
+def reading_log(
+    fs: Fs, directory: Path, uuid: bytes, start: int, durable: int, until: int | None = None
+) -> Generator[int, None, Log]:
+    """As read_log, whose answer it returns; yields the position now and then."""
     segments = _segments(fs, directory, uuid, start)
     log = Log(end=start, durable=durable, segments=[(s.first, s.path) for s in segments])
     if not segments:
@@ -65,13 +86,15 @@ def read_log(fs: Fs, directory: Path, uuid: bytes, start: int, durable: int, unt
     for number, segment in enumerate(segments):
         following = segments[number + 1] if number + 1 < len(segments) else None
         stop = following.first if following else until
-        offset, position = _read_segment(log, segment, start, stop, until)
+        offset, position = yield from _read_segment(log, segment, start, stop, until)
         if following is not None and position == following.first:
             continue
         if until is not None and position >= until:
             break
         _judge(log, segments[number:], offset, position)
         break
+    for segment in segments:
+        segment.data = bytearray()  # the batches have what is needed of it
     return log
 
 
@@ -89,7 +112,7 @@ def _segments(fs: Fs, directory: Path, uuid: bytes, start: int) -> list[Segment]
 
 
 def _open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
-    data = read_file(fs, path)
+    data = _read_used(fs, path)
     if len(data) < fmt.SEGMENT_BYTES:
         raise DamageError(f"{path}: {len(data)} bytes are too few for a segment header")
     magic, version, owner, epoch, salt, first, crc = fmt.SEGMENT.unpack_from(data)
@@ -106,16 +129,40 @@ def _open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
     return Segment(path, data, epoch, salt, first)
 
 
+def _read_used(fs: Fs, path: Path) -> bytearray:
+    data, zeros, offset = bytearray(), 0, 0
+    step, nothing = bytearray(_STEP_BYTES), bytes(_STEP_BYTES)
+    fd = fs.open_readonly(path)
+    try:
+        while count := fs.pread_into(fd, memoryview(step), offset):
+            offset += count
+            part = step if count == _STEP_BYTES else step[:count]
+            if part == nothing[:count]:
+                zeros += count
+            else:
+                data += bytes(zeros)
+                data += part
+                zeros = 0
+    finally:
+        fs.close(fd)
+    data += bytes(min(zeros, _ZEROS_KEPT))
+    return data
+
+
 def _read_segment(
     log: Log, segment: Segment, start: int, stop: int | None, until: int | None
-) -> tuple[int, int]:
+) -> Generator[int, None, tuple[int, int]]:
     """Takes sound batches up to `stop`, of them only what lies between `start` and `until`.
 
     Answers offset and position behind the last. A checkpoint's position is the end of a record, but may lie
     inside a batch: the committer takes all that waits, what came behind the cut included.
     """
     offset, position, crc = fmt.SEGMENT_BYTES, segment.first, 0
-    while stop is None or position < stop:
+    for count in itertools.count():
+        if stop is not None and position >= stop:
+            break
+        if count % _STEP_BATCHES == 0:
+            yield position
         header = sound_batch(segment, offset)
         if header is None or header.first != position or header.previous_crc != crc:
             break
@@ -123,7 +170,7 @@ def _read_segment(
         if position > start:
             begin = offset + fmt.BATCH.size - first
             low, high = max(first, start), position if until is None else min(position, until)
-            log.batches.append(Batch(segment.data[begin + low : begin + high], low, segment, offset))
+            log.batches.append(Batch(bytes(segment.data[begin + low : begin + high]), low, segment, offset))
             if low > first:  # what it ends with was synced with what the checkpoint rests on
                 log.durable = max(log.durable, position)
         offset += fmt.padded(header.length)
@@ -144,9 +191,9 @@ def sound_batch(segment: Segment, offset: int) -> fmt.BatchHeader | None:
     end = begin + header.length
     if magic != fmt.BATCH_MAGIC or not 1 <= header.length <= fmt.BATCH_PAYLOAD_MAX or end > len(data):
         return None
-    head, payload = data[offset:begin], data[begin:end]
-    if fmt.batch_crc(segment.salt, head, payload) != header.crc:
-        return None
+    with memoryview(data) as view:  # no copies: a log of 64 MiB has up to 131,072 batches
+        if fmt.batch_crc(segment.salt, view[offset:begin], view[begin:end]) != header.crc:
+            return None
     return None if data[end : offset + fmt.padded(header.length)].strip(b"\0") else header
 
 
@@ -157,12 +204,12 @@ def _judge(log: Log, segments: list[Segment], offset: int, position: int) -> Non
     for later in segments[1:]:
         named = max(named, later.first)
     for which in segments:
-        begin = offset if which is segment else fmt.SEGMENT_BYTES
-        for place in range(begin, len(which.data) - fmt.BATCH.size + 1, fmt.SECTOR_BYTES):
-            if which.data[place : place + 4] == _MAGIC_BYTES:
-                header = sound_batch(which, place)
-                if header is not None:
-                    named = max(named, header.durable)
+        place = which.data.find(_MAGIC_BYTES, offset if which is segment else fmt.SEGMENT_BYTES)
+        while place >= 0:
+            header = None if place % fmt.SECTOR_BYTES else sound_batch(which, place)
+            if header is not None:
+                named = max(named, header.durable)
+            place = which.data.find(_MAGIC_BYTES, place + 1)
     if named > position:
         raise DamageError(
             f"{segment.path}: offset {offset}: the batch at position {position} is damaged or missing, "

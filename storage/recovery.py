@@ -1,19 +1,21 @@
 """Opening a directory: the last checkpoint, then the log behind it, then a new epoch.
 
 1. The directory's lock, for life. 2. The CHECKPOINT; an empty directory becomes a new store. 3. The row
-files; a block that fails is taken from the double-write file, or the start is refused. 4. The posting lists;
-those of blocks newer than the checkpoint are made again. 5. The log: a torn tail is cut off, damage refuses
-the start before anything is changed. 6. Records whose durability nothing names are written again in a new
-segment and synced before anyone sees them. 7. The new epoch and a range of tokens. 8. What an earlier crash
-left behind is removed.
+files; a block that fails is taken from the double-write file, or the start is refused. 4. The posting lists,
+as of the checkpoint; replay sets them right for all rows that the log has, also those that an unfinished
+checkpoint brought to disk. 5. The log: a torn tail is cut off, damage refuses the start before anything is
+changed. 6. Records whose durability nothing names are written again in a new segment and synced before
+anyone sees them. 7. The new epoch and a range of tokens. 8. What an earlier crash left behind is removed.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from pyroaring import BitMap
 
@@ -22,16 +24,18 @@ from storage import index_file, row_file
 from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError, StartError
 from storage.fs import Fs, OsFs
-from storage.index import Posting
-from storage.log_reader import Log, read_log
+from storage.log_reader import Log, reading_log
 from storage.manifest import NAME as MANIFEST_NAME
 from storage.manifest import Manifest
+from storage.relisting import list_anew
 from storage.replay import Replay
 from storage.schema import Schema
 from storage.table import Table
 from storage.wal import Wal
 
 LOCK_NAME = "LOCK"
+_NOTHING = bytes(fmt.BLOCK_BYTES)
+T = TypeVar("T")
 
 
 class Opening:
@@ -81,11 +85,12 @@ class Opening:
         manifest = self._manifest()
         loaded = Loaded(fs, directory, manifest)
         yield from loaded.load_rows()
-        loaded.load_index()
+        yield from loaded.load_index()
         self.warnings += loaded.warnings
         yield 0.3
         uuid = manifest.uuid_bytes
-        log = read_log(fs, directory / "wal", uuid, manifest.position, loaded.durable)
+        reading = reading_log(fs, directory / "wal", uuid, manifest.position, loaded.durable)
+        log = yield from _at(0.3, reading)
         if log.torn:
             self.warnings.append(log.torn)
         replay = Replay(loaded.tables, manifest)
@@ -193,6 +198,17 @@ class Opening:
             fs.close(fd)
 
 
+def _at(progress: float, steps: Generator[object, None, T]) -> Generator[float, None, T]:
+    """The steps at one point of progress: how long they go on is not known."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        yield progress
+
+
 class Loaded:
     """The tables as the row files and the index file have them."""
 
@@ -203,7 +219,6 @@ class Loaded:
         self.tables: dict[int, Table] = {}
         self.warnings: list[str] = []
         self._restored: list[tuple[row_file.Place, bytes]] = []
-        self._newer: dict[int, list[int]] = {}  # blocks that are ahead of the checkpoint, by table
         self._unwritten: dict[int, list[int]] = {}
         self.durable = manifest.position  # a block goes to its place only when the log up to it is durable
 
@@ -214,42 +229,41 @@ class Loaded:
             table.position = state.position
             self.tables[state.number] = table
             for slot, number in enumerate(state.directories):
-                for block, directory in self._read_directory(table, slot, number):
+                memory = memoryview(table.rows.add_directory(number))
+                for block in self._read_directory(table, slot, memory):
                     if doublewrite is None:
                         doublewrite = dict(
                             row_file.read_doublewrite(self._fs, self._directory, self._manifest.uuid_bytes)
                         )
-                    self._restore(table, block, directory, doublewrite)
+                    start = block % table.schema.blocks_per_directory * fmt.BLOCK_BYTES
+                    self._restore(table, block, memory[start : start + fmt.BLOCK_BYTES], doublewrite)
                 yield 0.2 * slot / len(state.directories)
 
-    def _read_directory(self, table: Table, slot: int, number: int) -> Iterator[tuple[int, memoryview]]:
-        """Reads one directory and yields its blocks that are not sound."""
-        fs, blocks = self._fs, table.schema.blocks_per_directory
-        memory = memoryview(table.rows.add_directory(number))
-        path = row_file.table_path(self._directory, table.number)
+    def _read_directory(self, table: Table, slot: int, memory: memoryview) -> list[int]:
+        """Reads one directory; answers its blocks that are neither sound nor never written."""
+        fs, path = self._fs, row_file.table_path(self._directory, table.number)
         filled = 0
         if fs.exists(path):
             fd = fs.open_readonly(path)
             try:
-                filled = fs.pread_into(fd, memory, slot * blocks * fmt.BLOCK_BYTES)
+                filled = fs.pread_into(fd, memory, slot * len(memory))
             finally:
                 fs.close(fd)
-        first = slot * blocks
-        for within in range(blocks):
-            image = memory[within * fmt.BLOCK_BYTES : (within + 1) * fmt.BLOCK_BYTES]
-            block = first + within
-            if within * fmt.BLOCK_BYTES < filled and fmt.block_is_sound(image, block):
-                self._note_position(table, block, image)
-            elif within * fmt.BLOCK_BYTES >= filled or not bytes(image).strip(b"\0"):
+        first = slot * table.schema.blocks_per_directory
+        bad: list[int] = []
+        crc32, unpack, size = zlib.crc32, fmt.BLOCK.unpack_from, fmt.BLOCK_BYTES
+        durable = self.durable
+        for block, start in enumerate(range(0, len(memory), size), first):
+            crc, number, position = unpack(memory, start)  # as block_is_sound, without a call per block
+            if number == block and crc32(memory[start + 4 : start + size]) == crc and start < filled:
+                if position > durable:
+                    durable = position
+            elif memory[start : start + size] == _NOTHING:
                 self._unwritten.setdefault(table.number, []).append(block)
             else:
-                yield block, image
-
-    def _note_position(self, table: Table, block: int, image: bytes | memoryview) -> None:
-        position = fmt.BLOCK.unpack_from(image)[2]
-        if position > self._manifest.position:
-            self._newer.setdefault(table.number, []).append(block)
-            self.durable = max(self.durable, position)
+                bad.append(block)
+        self.durable = durable
+        return bad
 
     def _restore(
         self, table: Table, block: int, image: memoryview, doublewrite: dict[row_file.Place, bytes]
@@ -264,22 +278,29 @@ class Loaded:
             )
         image[:] = copy
         self._restored.append((place, copy))
-        self._note_position(table, block, copy)
+        self.durable = max(self.durable, fmt.BLOCK.unpack_from(copy)[2])
         self.warnings.append(f"{path}: block {block} was torn; restored from the double-write file")
 
     def restore_in_place(self) -> None:
         """Before anything may overwrite the double-write file."""
         if self._restored:
-            row_file.write_in_place(self._fs, self._directory, iter(self._restored))
+            files = row_file.RowFiles(self._fs, self._directory)
+            try:
+                for place, image in self._restored:
+                    files.write([(place.table, place.block)], image)
+                files.sync()
+            finally:
+                files.close()
 
-    def load_index(self) -> None:
+    def load_index(self) -> Iterator[float]:
         path = self._directory / self._manifest.index_file
         try:
             entries = index_file.load(self._fs, path) if self._manifest.index_file else []
         except (DamageError, OSError, ValueError) as error:
             self.warnings.append(f"{error}: the posting lists are made again from the rows")
             for table in self.tables.values():
-                reindex(table, range(len(table.rows.slots) * table.schema.blocks_per_directory))
+                for done in list_anew(table):
+                    yield 0.2 + 0.1 * done / len(table.rows.numbers)
             return
         for number, column, value, data in entries:
             table = self.tables[number]
@@ -289,8 +310,6 @@ class Loaded:
                 table.index.load(column, value, data)
         for number, blocks in self._unwritten.items():
             self._nothing_lost(self.tables[number], blocks)
-        for number, blocks in self._newer.items():
-            reindex(self.tables[number], blocks)
 
     def _nothing_lost(self, table: Table, blocks: list[int]) -> None:
         """A block of zeros is one never written: no row that was there may lie in it."""
@@ -311,27 +330,3 @@ def rows_of_block(table: Table, block: int) -> range:
     first = within * table.schema.rows_per_block
     base = table.rows.numbers[slot] << 16
     return range(base + first, base + min(first + table.schema.rows_per_block, fmt.DIRECTORY_ROWS))
-
-
-def reindex(table: Table, blocks: list[int] | range) -> None:
-    """Makes the lists of these blocks' rows again from the rows."""
-    ids = BitMap()
-    for block in blocks:
-        rows = rows_of_block(table, block)
-        ids.add_range(rows.start, rows.stop)
-    table.rows.present -= ids
-    for lists in table.index.lists.values():
-        for posting in lists.values():
-            posting.rows -= ids
-    found: dict[int, dict[int | bytes, list[int]]] = {column: {} for column in table.index.lists}
-    for row in ids:
-        values = table.read_trimmed(row)
-        if values is not None:
-            table.rows.present.add(row)
-            for column, by_value in found.items():
-                by_value.setdefault(values[column], []).append(row)
-    for column, by_value in found.items():
-        lists = table.index.lists[column]
-        for value, rows_found in by_value.items():
-            posting = lists.setdefault(value, Posting(BitMap(), 0))
-            posting.rows |= BitMap(rows_found)

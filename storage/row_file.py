@@ -1,18 +1,22 @@
-"""The row files: each table's 4 KiB blocks, and the double-write file that keeps a torn block restorable."""
+"""The row files: each table's 4 KiB blocks, and the double-write file that keeps a torn block restorable.
+
+What a checkpoint does here comes as iterators: between two steps, each some 0.1 ms of Python at most, the
+caller may let others run.
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage import format as fmt
-from storage.errors import DamageError
 from storage.fs import Fs
 
 DOUBLEWRITE_NAME = "doublewrite"
-_STEP_BLOCKS = 256  # blocks that are written or read at once: 1 MiB
+STEP_BLOCKS = 16
+_SYNC_BYTES = 4 << 20  # the log's syncs must not wait behind hundreds of MB of ours
 
 
 def table_path(directory: Path, number: int) -> Path:
@@ -25,9 +29,12 @@ class Place:
     block: int
 
 
+Slice = tuple[int, list[int], bytearray]  # table number, block numbers, their images one behind another
+
+
 def write_doublewrite(
-    fs: Fs, directory: Path, uuid: bytes, position: int, blocks: Iterator[tuple[Place, bytes]], count: int
-) -> None:
+    fs: Fs, directory: Path, uuid: bytes, position: int, slices: Iterable[Slice], count: int
+) -> Iterator[None]:
     """Writes sealed copies of all blocks in one file, header last, and syncs it.
 
     The header's checksum covers the places; each block bears its own.
@@ -39,23 +46,19 @@ def write_doublewrite(
         fs.pwrite(fd, bytes(fmt.BLOCK_BYTES), 0)
         fs.fsync(fd)  # the old header must be gone before the blocks that it names are overwritten
         places = bytearray()
-        offset = first = _data_offset(count)
-        batch: list[bytes] = []
-        for place, image in blocks:
-            sealed = bytearray(image)
-            fmt.seal_block(sealed, place.block, position)
-            places += fmt.PLACE.pack(place.table, 0, place.block)
-            batch.append(bytes(sealed))
-            if len(batch) == _STEP_BLOCKS:
-                fs.pwrite(fd, b"".join(batch), offset)
-                offset += len(batch) * fmt.BLOCK_BYTES
-                batch = []
-        if batch:
-            fs.pwrite(fd, b"".join(batch), offset)
-            offset += len(batch) * fmt.BLOCK_BYTES
+        offset = synced = first = _data_offset(count)
+        for table, blocks, images in slices:
+            fmt.seal_blocks(images, blocks, position)
+            places += b"".join([fmt.PLACE.pack(table, 0, block) for block in blocks])
+            fs.pwrite(fd, memoryview(images), offset)
+            offset += len(images)
+            if offset - synced >= _SYNC_BYTES:
+                fs.fdatasync(fd)
+                synced = offset
+            yield
         assert offset == first + count * fmt.BLOCK_BYTES
         head = fmt.DOUBLEWRITE.pack(fmt.DOUBLEWRITE_MAGIC, fmt.FORMAT_VERSION, uuid, position, count, 0)[:-4]
-        crc = zlib.crc32(bytes(places), zlib.crc32(head))
+        crc = zlib.crc32(places, zlib.crc32(head))
         fs.pwrite(fd, head + crc.to_bytes(4, "little") + bytes(places), 0)
         fs.fsync(fd)
     finally:
@@ -69,6 +72,20 @@ def _data_offset(count: int) -> int:
     return -(-size // fmt.BLOCK_BYTES) * fmt.BLOCK_BYTES
 
 
+def _places(fs: Fs, fd: int, uuid: bytes) -> bytes:
+    """The PLACE structures of the double-write file; none when it is foreign or unfinished."""
+    head = fs.pread(fd, fmt.DOUBLEWRITE.size, 0)
+    if len(head) < fmt.DOUBLEWRITE.size:
+        return b""
+    magic, version, owner, _, count, crc = fmt.DOUBLEWRITE.unpack(head)
+    if magic != fmt.DOUBLEWRITE_MAGIC or version != fmt.FORMAT_VERSION or owner != uuid:
+        return b""
+    if fs.size(fd) < _data_offset(count) + count * fmt.BLOCK_BYTES:
+        return b""
+    places = fs.pread(fd, count * fmt.PLACE.size, fmt.DOUBLEWRITE.size)
+    return places if zlib.crc32(places, zlib.crc32(head[:-4])) == crc else b""
+
+
 def read_doublewrite(fs: Fs, directory: Path, uuid: bytes) -> Iterator[tuple[Place, bytes]]:
     """The sealed blocks of the double-write file; none when it is missing, foreign or unfinished."""
     path = directory / DOUBLEWRITE_NAME
@@ -76,18 +93,8 @@ def read_doublewrite(fs: Fs, directory: Path, uuid: bytes) -> Iterator[tuple[Pla
         return
     fd = fs.open_readonly(path)
     try:
-        head = fs.pread(fd, fmt.DOUBLEWRITE.size, 0)
-        if len(head) < fmt.DOUBLEWRITE.size:
-            return
-        magic, version, owner, _, count, crc = fmt.DOUBLEWRITE.unpack(head)
-        if magic != fmt.DOUBLEWRITE_MAGIC or version != fmt.FORMAT_VERSION or owner != uuid:
-            return
-        if fs.size(fd) < _data_offset(count) + count * fmt.BLOCK_BYTES:
-            return
-        places = fs.pread(fd, count * fmt.PLACE.size, fmt.DOUBLEWRITE.size)
-        if zlib.crc32(places, zlib.crc32(head[:-4])) != crc:
-            return
-        offset = _data_offset(count)
+        places = _places(fs, fd, uuid)
+        offset = _data_offset(len(places) // fmt.PLACE.size)
         for table, _, block in fmt.PLACE.iter_unpack(places):
             yield Place(table, block), fs.pread(fd, fmt.BLOCK_BYTES, offset)
             offset += fmt.BLOCK_BYTES
@@ -95,42 +102,66 @@ def read_doublewrite(fs: Fs, directory: Path, uuid: bytes) -> Iterator[tuple[Pla
         fs.close(fd)
 
 
-def write_in_place(fs: Fs, directory: Path, blocks: Iterator[tuple[Place, bytes]]) -> None:
-    """Puts sealed blocks where they belong, neighbours in one write, and syncs every file it touched."""
-    fds: dict[int, int] = {}
-    created = False
+def put_in_place(fs: Fs, directory: Path, uuid: bytes) -> Iterator[None]:
+    """Puts the double-write file's blocks where they belong, and syncs every file that it touched."""
+    copies = fs.open_readonly(directory / DOUBLEWRITE_NAME)
+    files = RowFiles(fs, directory)
     try:
-        run: list[bytes] = []
-        start: Place | None = None
-        for place, image in blocks:
-            if place.table not in fds:
-                path = table_path(directory, place.table)
-                created = created or not fs.exists(path)
-                fds[place.table] = fs.open(path)
-            follows = (
-                start is not None and start.table == place.table and start.block + len(run) == place.block
-            )
-            if start is not None and (not follows or len(run) == _STEP_BLOCKS):
-                fs.pwrite(fds[start.table], b"".join(run), start.block * fmt.BLOCK_BYTES)
-                run, start = [], None
-            if start is None:
-                start = place
-            run.append(image)
-        if start is not None:
-            fs.pwrite(fds[start.table], b"".join(run), start.block * fmt.BLOCK_BYTES)
-        for fd in fds.values():
-            fs.fsync(fd)
+        places = _places(fs, copies, uuid)
+        offset, unsynced, step = _data_offset(len(places) // fmt.PLACE.size), 0, STEP_BLOCKS * fmt.PLACE.size
+        for i in range(0, len(places), step):
+            blocks = [(table, block) for table, _, block in fmt.PLACE.iter_unpack(places[i : i + step])]
+            images = fs.pread(copies, len(blocks) * fmt.BLOCK_BYTES, offset)
+            files.write(blocks, images)
+            offset += len(images)
+            unsynced += len(images)
+            if unsynced >= _SYNC_BYTES:
+                files.sync()
+                unsynced = 0
+            yield
+        files.sync()
     finally:
-        for fd in fds.values():
-            fs.close(fd)
-    if created:
-        fs.fsync_directory(directory / "tables")
+        files.close()
+        fs.close(copies)
 
 
-def checked(path: Path, image: bytes | memoryview, block: int) -> bool:
-    """True for a sound block, False for one never written; DamageError for anything else."""
-    if fmt.block_is_sound(image, block):
-        return True
-    if not bytes(image).strip(b"\0"):
-        return False
-    raise DamageError(f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum")
+class RowFiles:
+    """The row files that blocks are being put into. Nothing is durable before `sync`."""
+
+    def __init__(self, fs: Fs, directory: Path) -> None:
+        self._fs = fs
+        self._directory = directory
+        self._fds: dict[int, int] = {}
+        self._unsynced: set[int] = set()
+        self._created = False
+
+    def _fd(self, table: int) -> int:
+        fd = self._fds.get(table)
+        if fd is None:
+            path = table_path(self._directory, table)
+            self._created = self._created or not self._fs.exists(path)
+            fd = self._fds[table] = self._fs.open(path)
+        self._unsynced.add(fd)
+        return fd
+
+    def write(self, blocks: list[tuple[int, int]], images: bytes) -> None:
+        """Table and number of each block, their sealed images one behind another; neighbours in one write."""
+        size, view, begin = fmt.BLOCK_BYTES, memoryview(images), 0
+        for i, (table, block) in enumerate(blocks, 1):
+            if i < len(blocks) and blocks[i] == (table, block + 1):
+                continue
+            first = block - (i - 1 - begin)
+            self._fs.pwrite(self._fd(table), view[begin * size : i * size], first * size)
+            begin = i
+
+    def sync(self) -> None:
+        for fd in self._unsynced:
+            self._fs.fsync(fd)
+        self._unsynced.clear()
+        if self._created:
+            self._fs.fsync_directory(self._directory / "tables")
+            self._created = False
+
+    def close(self) -> None:
+        for fd in self._fds.values():
+            self._fs.close(fd)

@@ -2,13 +2,16 @@
 
 Invariants: 1. A row is there exactly when its token is not 0, and then its id is in `present`. 2. A block
 whose bytes differ from the last checkpoint is in `dirty`. 3. While a cut is being written, a block of it
-is copied to `preimages` before its first change, so the cut is exactly the state at its position.
+is copied to `preimages` before its first change, so the cut is exactly the state at its position. 4. While
+the posting lists of a cut are being copied, a row's image goes to `before` ahead of its first change, and
+ahead of that of any list.
 """
 
 from __future__ import annotations
 
 import mmap
 from array import array
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -43,6 +46,7 @@ class Rows:
         self.dirty: set[int] = set()
         self.cut: set[int] | None = None
         self.preimages: dict[int, bytes] = {}
+        self.before: dict[int, bytes] | None = None
         # Row's offset in its directory: one look-up, where divmod and two multiplications cost 3 x as much.
         self.offsets = _offsets(schema.rows_per_block, schema.record_bytes)
 
@@ -66,41 +70,68 @@ class Rows:
             directory = self.add_directory(number)
         offset = self.offsets[row & 0xFFFF]
         block = self.slots[number] * self._blocks_per_directory + (offset >> 12)
-        if self.cut is not None and block in self.cut:
-            start = offset & ~4095
-            self.preimages[block] = directory[start : start + fmt.BLOCK_BYTES]
-            self.cut.discard(block)
+        if self.cut is not None:
+            self._keep(row, block, directory, offset)
         directory[offset : offset + len(image)] = image
         self.dirty.add(block)
 
     def add_directory(self, number: int) -> mmap.mmap:
-        # An anonymous mapping: pages that no row touches cost nothing.
-        directory = mmap.mmap(-1, self.directory_bytes)
+        # An anonymous mapping: pages that no row touches cost nothing. A shared one costs twice the time.
+        directory = mmap.mmap(-1, self.directory_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.directories[number] = directory
         self.slots[number] = len(self.numbers)
         self.numbers.append(number)
         return directory
 
-    def begin_cut(self) -> list[int]:
-        """Freezes the dirty blocks; answers their numbers in the row file, ascending."""
+    # --- the cut --------------------------------------------------------------------------------------
+    # `begin_cut` and `end_cut` are called on the loop, `end_before` and `cut_slices` in a thread beside it.
+
+    def begin_cut(self) -> int:
+        """Freezes the dirty blocks; answers how many they are."""
         assert self.cut is None, "one cut at a time"
         self.cut, self.dirty = self.dirty, set()
-        return sorted(self.cut)
+        self.before = {}
+        return len(self.cut)
 
-    def cut_block(self, block: int) -> bytes:
-        """A block as it was at the cut. Safe in a thread beside a writer: it copies the block first and
-        then takes it off the cut; a writer takes it off first. Who finds it gone uses the pre-image."""
-        cut = self.cut
+    def _keep(self, row: int, block: int, directory: mmap.mmap, offset: int) -> None:
+        """Before a row is written: what the cut still needs of it."""
+        before, cut = self.before, self.cut
+        if before is not None and row not in before:
+            before[row] = directory[offset : offset + self.schema.record_bytes]
+        if cut is not None and block in cut:
+            start = offset & ~4095
+            self.preimages[block] = directory[start : start + fmt.BLOCK_BYTES]
+            cut.discard(block)
+
+    def end_before(self) -> dict[int, bytes]:
+        """The rows written since the cut, as they were at it: zeros where no row was."""
+        before, self.before = self.before, None
+        assert before is not None
+        return before.copy()  # a writer may have it in hand still
+
+    def cut_slices(self, blocks_max: int) -> Iterator[tuple[list[int], bytearray]]:
+        """The cut's blocks as they were at the cut, ascending: numbers, and the images one behind another.
+
+        Safe beside a writer: a slice is copied in one step and then taken off the cut; a writer keeps the
+        pre-image and then takes its block off. Who finds a block gone uses the pre-image.
+        """
+        cut, preimages = self.cut, self.preimages
         assert cut is not None
-        slot, within = divmod(block, self.schema.blocks_per_directory)
-        directory = self.directories[self.numbers[slot]]
-        image = directory[within * fmt.BLOCK_BYTES : (within + 1) * fmt.BLOCK_BYTES]
-        try:
-            cut.remove(block)
-        except KeyError:
-            return self.preimages.pop(block)
-        return image
+        size, per_directory = fmt.BLOCK_BYTES, self.schema.blocks_per_directory
+        for slot, number in enumerate(self.numbers.copy()):
+            directory, base = memoryview(self.directories[number]), slot * per_directory
+            blocks = [b for b in range(base, base + per_directory) if b in cut or b in preimages]
+            for i in range(0, len(blocks), blocks_max):
+                part = blocks[i : i + blocks_max]
+                starts = [(block - base) * size for block in part]
+                images = bytearray().join([directory[start : start + size] for start in starts])
+                for at, block in enumerate(part):
+                    try:
+                        cut.remove(block)
+                    except KeyError:
+                        images[at * size : (at + 1) * size] = preimages.pop(block)
+                yield part, images
 
     def end_cut(self) -> None:
-        self.cut = None
+        self.cut = self.before = None
         self.preimages = {}

@@ -9,7 +9,7 @@ import pytest
 from storage import format as fmt
 from storage import row_file
 from storage.check import check
-from storage.engine import Engine
+from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError, StartError
 from storage.manifest import Manifest
 from storage.scan import Needle, RowFile
@@ -74,12 +74,16 @@ def test_each_block_is_as_it_was_when_writers_come_between_two_blocks(seed: int)
     rows = engine.table(b"seats").rows
     for number in chance.sample(range(ROWS), 100):
         write(engine, number, chance.randrange(200))
-    blocks = rows.begin_cut()
+    blocks = sorted(rows.dirty)
     before = {block: bytes(rows.directories[0][block * 4096 : (block + 1) * 4096]) for block in blocks}
-    for block in chance.sample(blocks, len(blocks)):
+    assert rows.begin_cut() == len(blocks)
+    seen: list[int] = []
+    for part, images in rows.cut_slices(chance.choice((1, 2, 100))):
+        assert images == b"".join(before[block] for block in part)
+        seen += part
         for number in chance.sample(range(ROWS), 20):
             write(engine, number, chance.randrange(200))
-        assert rows.cut_block(block) == before[block]
+    assert seen == blocks
     rows.end_cut()
     assert rows.preimages == {}
     changed = {
@@ -231,3 +235,20 @@ def test_old_segments_and_files_of_dropped_tables_go() -> None:
         engine.manifest.index_file,
         engine.wal.segments[0][1].name,
     }
+
+
+def test_many_small_commits_make_a_checkpoint_due_by_the_room_they_take() -> None:
+    """Each is a batch of 512 bytes with a record of a seventh of it: a start has to read the batches."""
+    disk = FakeDisk()
+    options = EngineOptions(segment_bytes=4096, checkpoint_bytes=8192)
+    engine, _ = open_store(disk, options)
+    engine.create(b"seats", schema(), False)
+    commits = 0
+    while not engine.checkpoint_due:
+        engine.insert(engine.table(b"seats"), commits, row(1))
+        engine.wal.commit()
+        commits += 1
+    assert engine.appended - engine.checkpoint_position < 8192 / 2
+    assert len(engine.wal.segments) == 1 + 2 * 8192 // 4096
+    checkpoint(engine)
+    assert not engine.checkpoint_due

@@ -112,7 +112,7 @@ def test_zeros_are_no_batch_and_no_block() -> None:
 
 def test_block_knows_its_number() -> None:
     block = bytearray(fmt.BLOCK_BYTES)
-    fmt.seal_block(block, 3, 1000)
+    fmt.seal_blocks(block, [3], 1000)
     image = memoryview(block)
     assert fmt.block_is_sound(image, 3)
     assert not fmt.block_is_sound(image, 4)
