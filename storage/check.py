@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pyroaring import BitMap
 
 from storage import format as fmt
 from storage import index_file, row_file
+from storage.columns import column_reader
 from storage.errors import DamageError, StartError
 from storage.fs import Fs, OsFs
 from storage.log_reader import Log, read_log
@@ -20,8 +22,10 @@ from storage.manifest import Manifest, TableState
 from storage.recovery import LOCK_NAME
 from storage.replay import Replay
 from storage.scan import RowFile
-from storage.schema import Schema
+from storage.schema import Schema, Value
 from storage.table import Table
+
+Lists = dict[tuple[int, Value], BitMap]  # column and value -> the rows that have it
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -91,10 +95,22 @@ def check(fs: Fs, directory: Path, say: object = None) -> Iterator[str]:
         yield from _walk(manifest, log)
     with _reading(directory / row_file.DOUBLEWRITE_NAME):
         copies = dict(row_file.read_doublewrite(fs, directory, manifest.uuid_bytes))
-    present = _present(fs, directory, manifest)
+    listed: dict[int, Lists] = {}
+    try:
+        if manifest.index_file:
+            with _reading(directory / manifest.index_file):
+                listed = _listed(fs, directory, manifest)
+    except (DamageError, ValueError) as error:
+        yield f"{error} (a start makes the lists again from the rows)"
     for state in manifest.tables:
         with _reading(row_file.table_path(directory, state.number)):
-            yield from _check_table(fs, directory, state, manifest, copies, present.get(state.number), tell)
+            table = TableCheck(fs, directory, manifest, state)
+            yield from table.read(copies)
+        tell(
+            f"table {state.name}: {len(table.rows)} rows, "
+            f"{table.restorable} blocks to restore from double-write"
+        )
+        yield from table.judge(listed.get(state.number))
 
 
 def _walk(manifest: Manifest, log: Log) -> Iterator[str]:
@@ -110,46 +126,81 @@ def _walk(manifest: Manifest, log: Log) -> Iterator[str]:
         yield error.text
 
 
-def _present(fs: Fs, directory: Path, manifest: Manifest) -> dict[int, BitMap]:
-    if not manifest.index_file:
-        return {}
-    try:
-        entries = index_file.load(fs, directory / manifest.index_file)
-    except (DamageError, OSError):
-        return {}
-    return {
-        number: BitMap.deserialize(data)
-        for number, column, _, data in entries
-        if column == index_file.PRESENT
-    }
+def _listed(fs: Fs, directory: Path, manifest: Manifest) -> dict[int, Lists]:
+    """The lists of the index file, by table. Raises DamageError."""
+    path = directory / manifest.index_file
+    if not fs.exists(path):
+        raise DamageError(f"{path}: the posting lists are missing")
+    listed: dict[int, Lists] = {state.number: {} for state in manifest.tables}
+    for number, column, value, data in index_file.load(fs, path):
+        listed.setdefault(number, {})[column, value] = BitMap.deserialize(data)
+    return listed
 
 
-def _check_table(
-    fs: Fs,
-    directory: Path,
-    state: TableState,
-    manifest: Manifest,
-    copies: dict[row_file.Place, bytes],
-    present: BitMap | None,
-    tell: object,
-) -> Iterator[str]:
-    path = row_file.table_path(directory, state.number)
-    found = BitMap()
-    newer = restorable = 0
-    for step in RowFile(fs, directory, state).steps():
-        for block in step.corrupt:
-            copy = copies.get(row_file.Place(state.number, block))
-            if copy is None or not fmt.block_is_sound(copy, block):
-                yield f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum"
+class TableCheck:
+    """One table's row file beside the checkpoint, the double-write file and the posting lists."""
+
+    def __init__(self, fs: Fs, directory: Path, manifest: Manifest, state: TableState) -> None:
+        self._state = state
+        self._path = row_file.table_path(directory, state.number)
+        self._index_path = directory / manifest.index_file
+        self._position = manifest.position
+        self._file = RowFile(fs, directory, state)
+        self._schema = self._file.schema
+        self._lists: Lists = {(index_file.PRESENT, 0): BitMap()}
+        self._is_newer = False  # some block is ahead of the checkpoint, and of the lists
+        self.restorable = 0
+
+    @property
+    def rows(self) -> BitMap:
+        return self._lists[index_file.PRESENT, 0]
+
+    def read(self, copies: dict[row_file.Place, bytes]) -> Iterator[str]:
+        """Takes in the row file; yields the blocks that are damaged."""
+        schema = self._schema
+        readers = [(schema.value_column(name), column_reader(schema, name)) for name in schema.indexed]
+        for step in self._file.steps():
+            for block in step.corrupt:
+                copy = copies.get(row_file.Place(self._state.number, block))
+                if copy is None or not fmt.block_is_sound(copy, block):
+                    yield f"{self._path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum"
+                    continue
+                self.restorable += 1
+                step.put(block, copy)
+            self._is_newer |= any(position > self._position for position in step.positions())
+            mask = step.present()
+            self.rows.update(step.ids(mask))
+            for column, reader in readers:
+                self._note(column, step.values(reader, mask))
+
+    def _note(self, column: int, values: Iterator[tuple[int, Value]]) -> None:
+        by_value: defaultdict[Value, list[int]] = defaultdict(list)
+        for row, value in values:
+            by_value[value].append(row)
+        for value, ids in by_value.items():
+            self._lists.setdefault((column, value), BitMap()).update(ids)
+
+    def judge(self, listed: Lists | None) -> Iterator[str]:
+        """Yields where the checkpoint, or the posting lists, say something else than the rows."""
+        if self._is_newer:
+            return
+        if len(self.rows) != self._state.rows:
+            yield f"{self._path}: {len(self.rows)} rows, the checkpoint says {self._state.rows}"
+        if listed is None:
+            return
+        names = {self._schema.value_column(name): name.decode() for name in self._schema.indexed}
+        for key in sorted(self._lists.keys() | listed.keys(), key=repr):
+            differing = self._lists.get(key, BitMap()) ^ listed.get(key, BitMap())
+            if not differing:
                 continue
-            restorable += 1
-            step.put(block, copy)
-        newer += sum(position > manifest.position for position in step.positions())
-        found |= step.ids(step.present())
-    if callable(tell):
-        tell(f"table {state.name}: {len(found)} rows, {restorable} blocks to restore from double-write")
-    if not newer and len(found) != state.rows:
-        yield f"{path}: {len(found)} rows, the checkpoint says {state.rows}"
-    if present is not None and not newer and found != present:
-        lost = next(iter(found ^ present))
-        yield f"{path}: row {lost} is not there, or was not when the posting lists were written"
+            column, value = key
+            if column == index_file.PRESENT:
+                yield (
+                    f"{self._path}: row {differing[0]} is not there, "
+                    "or was not when the posting lists were written"
+                )
+            else:
+                yield (
+                    f"{self._index_path}: table {self._state.name}, field {names.get(column, column)}, "
+                    f"value {value!r}: the list and the rows differ in row {differing[0]}"
+                )

@@ -126,23 +126,15 @@ def put_in_place(fs: Fs, directory: Path, uuid: bytes) -> Iterator[None]:
 
 
 class RowFiles:
-    """The row files that blocks are being put into. Nothing is durable before `sync`."""
+    """The row files that blocks are being put into, one open at a time. Nothing is durable before `sync`."""
 
     def __init__(self, fs: Fs, directory: Path) -> None:
         self._fs = fs
         self._directory = directory
-        self._fds: dict[int, int] = {}
-        self._unsynced: set[int] = set()
-        self._created = False
-
-    def _fd(self, table: int) -> int:
-        fd = self._fds.get(table)
-        if fd is None:
-            path = table_path(self._directory, table)
-            self._created = self._created or not self._fs.exists(path)
-            fd = self._fds[table] = self._fs.open(path)
-        self._unsynced.add(fd)
-        return fd
+        self._table = -1
+        self._fd = -1
+        self._is_synced = True
+        self._is_new = False  # a name that its directory may not keep yet
 
     def write(self, blocks: list[tuple[int, int]], images: bytes) -> None:
         """Table and number of each block, their sealed images one behind another; neighbours in one write."""
@@ -150,18 +142,30 @@ class RowFiles:
         for i, (table, block) in enumerate(blocks, 1):
             if i < len(blocks) and blocks[i] == (table, block + 1):
                 continue
+            if table != self._table:
+                self._open(table)
             first = block - (i - 1 - begin)
-            self._fs.pwrite(self._fd(table), view[begin * size : i * size], first * size)
+            self._is_synced = False
+            self._fs.pwrite(self._fd, view[begin * size : i * size], first * size)
             begin = i
 
+    def _open(self, table: int) -> None:
+        self.sync()
+        self.close()
+        path = table_path(self._directory, table)
+        self._is_new = not self._fs.exists(path)
+        self._fd = self._fs.open(path)
+        self._table = table
+
     def sync(self) -> None:
-        for fd in self._unsynced:
-            self._fs.fsync(fd)
-        self._unsynced.clear()
-        if self._created:
+        if not self._is_synced:
+            self._fs.fsync(self._fd)
+            self._is_synced = True
+        if self._is_new:
             self._fs.fsync_directory(self._directory / "tables")
-            self._created = False
+            self._is_new = False
 
     def close(self) -> None:
-        for fd in self._fds.values():
-            self._fs.close(fd)
+        if self._fd >= 0:
+            self._fs.close(self._fd)
+            self._fd = self._table = -1

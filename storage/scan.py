@@ -21,6 +21,7 @@ from pyroaring import BitMap
 
 from storage import format as fmt
 from storage import row_file
+from storage.columns import Reader
 from storage.fs import Fs
 from storage.manifest import TableState
 from storage.schema import Schema, Value
@@ -135,6 +136,15 @@ class Step:
             if not found:
                 break
         return found
+
+    def values(self, read: Reader, mask: int) -> Iterator[tuple[int, Value]]:
+        """Row and value of each row of the mask; `read` takes a field out of row images."""
+        begin = fmt.BLOCK_HEADER_BYTES
+        end = begin + self._schema.record_bytes * self._schema.rows_per_block
+        images = b"".join([self._data[base + begin : base + end] for base in self._bases])
+        values = read(images[: self._rows * self._schema.record_bytes])
+        rows = range(self._row, self._row + self._rows)
+        return compress(zip(rows, values, strict=True), mask.to_bytes(self._rows, "little"))
 
     def ids(self, mask: int) -> BitMap:
         first = self._row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,9 @@ from storage import row_file
 from storage.check import check
 from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError, StartError
+from storage.fs import OsFs
 from storage.manifest import Manifest
+from storage.recovery import Opening
 from storage.scan import Needle, RowFile
 from tests.fake_disk import Crash, FakeDisk
 from tests.store import DIRECTORY, assert_sound, checkpoint, contents, open_store, row, schema
@@ -202,10 +205,26 @@ def test_index_file_is_only_a_cache(how: str) -> None:
         disk.unlink(path)
         disk.fsync_directory(DIRECTORY)
     after = disk.crash()
+    assert [trouble for trouble in check(after, DIRECTORY) if path.name not in trouble] == []
+    assert len(list(check(after, DIRECTORY))) == 1
     again, warnings = open_store(after)
     assert len(warnings) == 1
     assert "made again from the rows" in warnings[0]
+    checkpoint(again)
     assert_sound(again, after)
+
+
+def test_check_compares_the_posting_lists_with_the_rows() -> None:
+    """An index file whose checksum is right, and that says that row 7 has another state."""
+    disk, engine = store()
+    lists = engine.table(b"seats").index.lists[engine.table(b"seats").index.columns[b"state"]]
+    write(engine, 9, 9)
+    lists[1].rows.discard(7)
+    lists[9].rows.add(7)
+    checkpoint(engine)
+    found = list(check(disk, DIRECTORY))
+    assert len(found) == 2
+    assert all("field state, value" in trouble and "row 7" in trouble for trouble in found)
 
 
 def test_checkpoint_of_an_old_epoch_is_refused() -> None:
@@ -252,3 +271,42 @@ def test_many_small_commits_make_a_checkpoint_due_by_the_room_they_take() -> Non
     assert len(engine.wal.segments) == 1 + 2 * 8192 // 4096
     checkpoint(engine)
     assert not engine.checkpoint_due
+
+
+class CountingFs(OsFs):
+    """How many descriptors are open at once."""
+
+    def __init__(self) -> None:
+        self.open_now = self.most = 0
+
+    def _opened(self, fd: int) -> int:
+        self.open_now += 1
+        self.most = max(self.most, self.open_now)
+        return fd
+
+    def create(self, path: Path) -> int:
+        return self._opened(super().create(path))
+
+    def open(self, path: Path) -> int:
+        return self._opened(super().open(path))
+
+    def open_readonly(self, path: Path) -> int:
+        return self._opened(super().open_readonly(path))
+
+    def close(self, fd: int) -> None:
+        super().close(fd)
+        self.open_now -= 1
+
+
+def test_a_checkpoint_of_many_tables_needs_few_descriptors(tmp_path: Path) -> None:
+    fs = CountingFs()
+    opening = Opening(tmp_path / "data", EngineOptions(), fs)
+    for _ in opening:
+        pass
+    engine = opening.engine
+    for number in range(100):
+        engine.create(b"t%d" % number, schema(), False)
+        engine.insert(engine.table(b"t%d" % number), 1, row(1))
+    checkpoint(engine)
+    engine.close()
+    assert fs.most <= 8

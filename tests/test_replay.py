@@ -219,4 +219,5 @@ def test_lists_made_anew_equal_those_kept() -> None:
     again, warnings = open_store(after)
     assert [warning.endswith("made again from the rows") for warning in warnings] == [True]
     assert contents(again) == contents(engine)
+    checkpoint(again)
     assert_sound(again, after)
