@@ -1,7 +1,7 @@
 """Commands of the simulated clients: as values, as bytes of a request, and their replies as plain values.
 
-A reply is: a token or None (TRYLOCK); the row's fields or None (SEEK); "OK" (REPLACE); a number (UNLOCK,
-INSERT); a tuple of these (MULTI); the first word of an error. `LOST` stands where no reply came.
+A reply is: a token or None (TRYLOCK); the row's fields or None (SEEK); whether the row is listed
+(INTERSECT); "OK" (REPLACE); a number (UNLOCK, INSERT); a tuple of these (MULTI); the first word of an error. `LOST` stands where no reply came.
 """
 
 from __future__ import annotations
@@ -50,6 +50,21 @@ class Seek:
 
 
 @dataclass(frozen=True, slots=True)
+class Find:
+    """Whether the posting list of a state has the row; with `free`, and it is not locked."""
+
+    row: int
+    state: int
+    free: bool = False
+
+    def words(self) -> list[bytes]:
+        words = [b"KL.INTERSECT", TABLE, b"state", b"%d" % self.state, b"LIMIT", b"1"]
+        if self.row:
+            words += [b"AFTER", b"%d" % (self.row - 1)]
+        return [*words, b"FREE"] if self.free else words
+
+
+@dataclass(frozen=True, slots=True)
 class Replace:
     row: int
     token: int
@@ -79,7 +94,7 @@ class Insert:
         return [b"KL.INSERT", _key(self.row), *_pairs(self.fields)]
 
 
-Single = TryLock | Seek | Replace | Unlock | Insert
+Single = TryLock | Seek | Find | Replace | Unlock | Insert
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +139,8 @@ def plain(command: Command, reply: Any) -> Any:
     if isinstance(command, Seek) and reply is not None:
         fields = pairs_of(reply)
         return tuple(fields[name] for name in FIELDS)
+    if isinstance(command, Find):
+        return reply == [command.row]
     return reply.decode() if isinstance(reply, bytes) else reply
 
 

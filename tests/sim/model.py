@@ -21,6 +21,7 @@ from tests.sim.commands import (
     Command,
     Crash,
     Fields,
+    Find,
     Multi,
     Replace,
     Seek,
@@ -107,8 +108,11 @@ def _shows_what_is_lost(state: State, command: Command, answer: Any) -> bool:
         return True
     if isinstance(command, Unlock):
         return False
+    lost = State(state.kept or ())
+    if isinstance(command, Find):
+        return _has(state.row(command.row), command.state) != _has(lost.row(command.row), command.state)
     shown = set(rows_of(command))
-    now, kept = state.rows, state.kept or ()
+    now, kept = state.rows, lost.rows
     return [pair for pair in now if pair[0] in shown] != [pair for pair in kept if pair[0] in shown]
 
 
@@ -168,11 +172,18 @@ def _one(state: State, command: Single, reply: Any, late: int) -> Outcome:
     if isinstance(command, Unlock):
         return _unlock(state, command)
     row = state.row(command.row)
+    if isinstance(command, Find):
+        is_listed = _has(row, command.state)
+        return is_listed and not (command.free and state.lease(command.row)), state
     if isinstance(command, Seek):
         return (None if row is None else row.fields), state
     if row is None:
         return 1, state.with_row(command.row, Row(None, command.fields))
     return (1 if row.fields == command.fields else "EXISTS"), state
+
+
+def _has(row: Row | None, state: int) -> bool:
+    return row is not None and row.fields[0] == state
 
 
 def _try_lock(state: State, command: TryLock, reply: Any, late: int) -> Outcome:

@@ -17,6 +17,7 @@ from tests.sim.commands import (
     Command,
     Crash,
     Fields,
+    Find,
     Insert,
     Multi,
     Replace,
@@ -75,6 +76,19 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
         [LOCKED, op(3, 9, Replace(1, 7, A), "OK"), op(4, 5, Seek(1), A), op(6, 7, Seek(1), EMPTY)],
     ),
     "a row that went away": (WRONG, [op(1, 2, Seek(1), None)]),
+    "a list has the row, and not the other": (
+        RIGHT,
+        [LOCKED, op(3, 9, Replace(1, 7, A), "OK"), op(4, 5, Find(1, 1), True), op(6, 7, Find(1, 0), False)],
+    ),
+    "a list is older than the row": (
+        WRONG,
+        [LOCKED, op(3, 9, Replace(1, 7, A), "OK"), op(4, 5, Seek(1), A), op(6, 7, Find(1, 1), False)],
+    ),
+    "a list of what is free": (
+        RIGHT,
+        [LOCKED, op(3, 4, Find(1, 0, free=True), False), op(3, 4, Find(1, 0), True)],
+    ),
+    "a locked row is listed as free": (WRONG, [LOCKED, op(3, 4, Find(1, 0, free=True), True)]),
     # --- locks
     "a lock is refused": (RIGHT, [LOCKED, op(3, 4, lock(1), None)]),
     "refused without a holder": (WRONG, [op(3, 4, lock(1), None)]),
@@ -284,6 +298,10 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
             CRASH,
             op(52, 53, Seek(1), EMPTY),
         ],
+    ),
+    "a list shows a write that is lost": (
+        WRONG,
+        [LOCKED, op(3, 50, Replace(1, 7, A)), op(5, 6, Find(1, 1), True), CRASH, op(52, 53, Seek(1), EMPTY)],
     ),
     "half of a MULTI outlives the crash": (
         WRONG,

@@ -1,0 +1,194 @@
+"""What simulated clients want: generators that yield a command and are sent its reply, or LOST.
+
+A LOST reply means that the client has given up resending, and does not know. Each script is one visit to a
+group of rows; all of them keep to what the book relies on: one write per lease, naming what was read under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from tests.sim.book import Book
+from tests.sim.commands import (
+    LOST,
+    Command,
+    Fields,
+    Find,
+    Insert,
+    Multi,
+    Replace,
+    Seek,
+    TryLock,
+    Unlock,
+)
+
+Script = Generator[Command, Any, None]
+LEASES_MS = (1, 2, 20, 1000, None, 86_400_000)
+
+
+@dataclass(slots=True)
+class Desk:
+    """What a client works with: chance, the book, and tokens that it remembers."""
+
+    client: int
+    random: Random
+    book: Book
+    sales: int = 0
+    old_writes: list[Replace] = field(default_factory=list)
+    old_tokens: list[tuple[int, int]] = field(default_factory=list)  # row and token
+
+    def lease(self, *rows: int) -> TryLock:
+        random = self.random
+        owner = b"%d" % random.getrandbits(48) if random.random() < 0.7 else None
+        return TryLock(rows, random.choice(LEASES_MS), owner)
+
+    def next_note(self) -> bytes:
+        self.sales += 1
+        return b"%d/%d" % (self.client, self.sales)
+
+    def remember(self, row: int, token: int, write: Replace) -> None:
+        self.old_tokens = [*self.old_tokens[-3:], (row, token)]
+        self.old_writes = [*self.old_writes[-3:], write]
+
+
+def visit_seat(desk: Desk, rows: tuple[int, ...]) -> Script:
+    """Buys it, unless it is sold. Whoever reads that it is sold knows that it stays so."""
+    (row,) = rows
+    free = yield Find(row, 0, free=True)
+    if free is False and desk.random.random() < 0.7:
+        fields = yield Seek(row)
+        if isinstance(fields, tuple) and fields[0] == 1:
+            desk.book.sold(row, fields[3])
+        return
+    token = yield desk.lease(row)
+    if not isinstance(token, int):
+        return
+    fields = yield Seek(row)
+    if not isinstance(fields, tuple) or fields[0] == 1:
+        yield Unlock((row,), token)
+        return
+    sale = desk.next_note()
+    reply = yield from _write(desk, row, token, (1, token, fields[1], sale))
+    if reply == "OK":
+        desk.book.sold(row, sale)
+    elif reply is LOST:
+        fields = yield Seek(row)
+        if isinstance(fields, tuple) and fields[3] == sale:
+            desk.book.sold(row, sale)  # who has seen it may count on it
+
+
+def _write(desk: Desk, row: int, token: int, fields: Fields) -> Generator[Command, Any, Any]:
+    random = desk.random
+    write = Replace(row, token, fields, unlock=random.random() < 0.6)
+    desk.book.sent(write)
+    reply = yield write
+    if reply == "OK":
+        desk.book.written(write)
+        if not write.unlock and random.random() < 0.8:
+            yield Unlock((row,), token)
+    desk.remember(row, token, write)
+    return reply
+
+
+def visit_page(desk: Desk, rows: tuple[int, ...]) -> Script:
+    """Adds a write to the row's path; or looks; or comes too late; or locks it and goes away."""
+    (row,) = rows
+    random = desk.random
+    if random.random() < 0.25:
+        yield random.choice((Seek(row), Find(row, random.randrange(3), random.random() < 0.5)))
+        return
+    old_writes = [write for write in desk.old_writes if write.row == row]
+    if old_writes and random.random() < 0.25:
+        write = random.choice(old_writes)
+        reply = yield write  # a resend that was long on its way
+        if reply == "OK":
+            desk.book.written(write)
+        return
+    if desk.old_tokens and random.random() < 0.1:
+        other, token = random.choice(desk.old_tokens)
+        if other != row:
+            yield Replace(row, token, (7, token, 7, b"foreign"))
+        yield Unlock((row,), token)
+        return
+    lease = desk.lease(row)
+    token = yield lease
+    if not isinstance(token, int):
+        return
+    if random.random() < 0.1:
+        return  # vanished as far as the row can tell: its lease has to end
+    fields = yield Seek(row)
+    if lease.owner is not None and random.random() < 0.2:
+        yield TryLock((row,), random.choice(LEASES_MS), lease.owner)
+    if isinstance(fields, tuple):
+        yield from _write(desk, row, token, (random.randrange(3), token, fields[1], b"page"))
+
+
+def visit_twins(desk: Desk, rows: tuple[int, ...]) -> Script:
+    """Two rows that are written as one: by MULTI, under one lease, the same into both."""
+    one, other = rows
+    random = desk.random
+    looks = random.random()
+    if looks < 0.15:
+        yield random.choice((Multi((Seek(one), Seek(other))), Seek(one), Seek(other)))
+        return
+    if looks < 0.3:
+        row = random.choice(rows)
+        token = yield desk.lease(row)
+        if isinstance(token, int) and random.random() < 0.8:
+            yield Unlock((row,), token)
+        return
+    token = yield desk.lease(*random.sample(rows, 2))
+    if not isinstance(token, int):
+        return
+    seen = yield random.choice((Seek(one), Multi((Seek(other), Seek(one)))))
+    if not isinstance(seen, tuple):
+        return
+    before = seen[-1] if isinstance(seen[-1], tuple) else seen
+    fields = (random.randrange(3), token, before[1], desk.next_note())
+    unlock = random.random() < 0.5
+    writes = Replace(one, token, fields, unlock), Replace(other, token, fields, unlock)
+    for write in writes:
+        desk.book.sent(write)
+    parts = writes if unlock or random.random() < 0.5 else (*writes, Unlock(rows, token))
+    reply = yield Multi(parts)
+    if isinstance(reply, tuple):
+        for write, answer in zip(writes, reply, strict=False):
+            if answer == "OK":
+                desk.book.written(write)
+    if not unlock and random.random() < 0.5:
+        yield Unlock(rows, token)
+
+
+def visit_fresh(desk: Desk, rows: tuple[int, ...]) -> Script:
+    """Rows that are not there at first, inserted by whoever comes first; few contents, so that some agree."""
+    random = desk.random
+    row, note = random.choice(rows), random.choice((b"x", b"y", desk.next_note()))
+    insert = Insert(row, (2, 0, 0, note))
+    choice = random.random()
+    if choice < 0.4:
+        if (yield insert) == 1:
+            desk.book.was_inserted(row, note)
+    elif choice < 0.6:
+        inserts = tuple(Insert(each, (2, 0, 0, note)) for each in rows)
+        reply = yield Multi(inserts)
+        if isinstance(reply, tuple):
+            for each, answer in zip(rows, reply, strict=True):
+                if answer == 1:
+                    desk.book.was_inserted(each, note)
+    elif choice < 0.7:
+        token = yield desk.lease(row)
+        if isinstance(token, int):
+            yield Unlock((row,), token)
+    else:
+        yield random.choice((Seek(row), Multi((Seek(rows[0]), Seek(rows[1]))), Find(row, 2)))
+
+
+KINDS = {
+    "seat": (visit_seat, 1),
+    "page": (visit_page, 1),
+    "twins": (visit_twins, 2),
+    "fresh": (visit_fresh, 2),
+}
