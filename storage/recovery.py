@@ -125,6 +125,7 @@ class Opening:
     def _start(self, manifest: Manifest, replay: Replay, log: Log) -> Engine:
         """A new epoch, a new segment with the doubtful tail, and the old tail cut off."""
         fs, directory, options = self._fs, self._directory, self._options
+        fs.fsync_directory(directory / "tables")  # a killed checkpoint may have named row files there
         manifest.epoch += 1
         manifest.save(fs, directory)
         doubtful = [batch for batch in log.batches if batch.end > log.durable]

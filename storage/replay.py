@@ -136,7 +136,11 @@ class Replay:
 
 
 def _place(table: Table, positions: dict[int, int], images: list[bytearray]) -> None:
-    """Writes the rows' images; a row that is as far already is left."""
+    """Writes the rows' images; a row that is as far already is left.
+
+    Its block is dirty all the same: a checkpoint that was killed put it in place, and nobody knows whether
+    it was synced. The next one lets go of the row's record, so it has to write the block again.
+    """
     rows, size, blocks = table.rows, table.schema.record_bytes, table.schema.blocks_per_directory
     directories, offsets, dirty, slots = rows.directories, rows.offsets, rows.dirty, rows.slots
     position_of = _POSITION.unpack_from
@@ -149,10 +153,10 @@ def _place(table: Table, positions: dict[int, int], images: list[bytearray]) -> 
         there = position_of(directory, offset + 8)[0]
         if there < position:
             directory[offset : offset + size] = image
-            dirty.add(slots[number] * blocks + (offset >> 12))
         elif there > position:
             raise DamageError(
                 f"table {table.name.decode()}: row {row} is at position {there}, "
                 f"but the log's last record of it is at {position}"
             )
+        dirty.add(slots[number] * blocks + (offset >> 12))
     table.position = max(table.position, *positions.values())
