@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
-from tests.sim.world import Counts, World
+from tests.sim.counts import Counts
+from tests.sim.world import World
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""What clients were told, held against the store: linear in what happened, and independent of the model.
+"""What clients were told, held against the store: in linear time, and without the model.
 
-1. No acknowledged sale is lost, and no seat is sold twice. 2. The writes of each row form one path that ends at
-what is stored (tests.sim.paths). 3. Tokens never fall or repeat. 4. Rows that are only written together are
-equal: all or nothing. 5. What was inserted and acknowledged is there.
+1. No acknowledged sale is lost, and no seat is sold twice. 2. The writes of each row form one path that
+ends at what is stored (tests.sim.paths). 3. Tokens never fall or repeat. 4. Rows that are only written
+together are equal: all or nothing. 5. What was inserted and acknowledged is there.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Book:
             yield from (f"row {row}: {trouble}" for trouble in path.troubles(stored))
         for one, other in self.twins:
             if shown.get(one) != shown.get(other):
-                yield f"rows {one} and {other} are {shown.get(one)} and {shown.get(other)}, not written as one"
+                yield f"rows {one} and {other} were written as one, are {shown.get(one)}, {shown.get(other)}"
         for row, note in self.inserted.items():
             if row not in shown or shown[row][3] != note:
                 yield f"row {row} was inserted with {note!r}, stored is {shown.get(row)}"

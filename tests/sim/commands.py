@@ -1,7 +1,8 @@
 """Commands of the simulated clients: as values, as bytes of a request, and their replies as plain values.
 
-A reply is: a token or None (TRYLOCK); the row's fields or None (SEEK); whether the row is listed
-(INTERSECT); "OK" (REPLACE); a number (UNLOCK, INSERT); a tuple of these (MULTI); the first word of an error. `LOST` stands where no reply came.
+A reply is: a token or None (TRYLOCK); the row's fields or None (SEEK); whether the row is listed (INTERSECT);
+"OK" (REPLACE); a number (UNLOCK, INSERT); a tuple of these (MULTI); the first word of an error. `LOST` stands
+where no reply came.
 """
 
 from __future__ import annotations

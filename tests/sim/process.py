@@ -39,7 +39,7 @@ class SteppedSyncer:
         self._disk = disk
         self._random = random
         self._watched = -1
-        self._is_synced = False
+        self.is_synced = False
         self.is_running = False
 
     def watch(self, fd: int) -> None:
@@ -49,13 +49,13 @@ class SteppedSyncer:
     def start(self) -> None:
         assert not self.is_running
         self.is_running = True
-        self._is_synced = self._random.random() < 0.5
-        if self._is_synced:
+        self.is_synced = self._random.random() < 0.5
+        if self.is_synced:
             self._disk.fdatasync(self._watched)
 
     def finish(self) -> None:
         self.is_running = False
-        if not self._is_synced:
+        if not self.is_synced:
             self._disk.fdatasync(self._watched)
 
     def close(self) -> None: ...
@@ -76,14 +76,15 @@ class Link:
 
 class Process:
     def __init__(
-        self, disk: FakeDisk, clock: FakeClock, random: Random, options: EngineOptions = OPTIONS
+        self, app: App, disk: FakeDisk, clock: FakeClock, random: Random, options: EngineOptions = OPTIONS
     ) -> None:
         opening = Opening(DIRECTORY, options, disk, clock)
         for _ in opening:
             pass
         self.warnings = opening.warnings
         self.engine = engine = opening.engine
-        self.app = App(CONFIG)
+        self.app = app
+        app.sessions.clear()  # of a process before
         self.syncer = SteppedSyncer(disk, random)
         self.is_rolling = False
         self.committer = Committer(engine.wal, self.syncer, always=True, roll=self._roll)
@@ -101,7 +102,7 @@ class Process:
         return link
 
     def receive(self, link: Link, count: int) -> None:
-        """The next bytes of a connection reach the server; when the client has gone, the end does behind them."""
+        """The next bytes of a connection reach the server, and its end if the client has gone."""
         data = bytes(link.inbox[:count])
         del link.inbox[:count]
         session = link.session

@@ -1,7 +1,7 @@
 """What simulated clients want: generators that yield a command and are sent its reply, or LOST.
 
 A LOST reply means that the client has given up resending, and does not know. Each script is one visit to a
-group of rows; all of them keep to what the book relies on: one write per lease, naming what was read under it.
+group of rows; all keep to what the book relies on: one write per lease, which names what was read under it.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """A simulated world: clients, network, server process, disk and clock in one thread, all drawn from one seed.
 
-Each step the seed picks who is next: a client, bytes on their way (whole or cut anywhere), the end of a turn, of
-a sync, of a change of segment, some steps of a checkpoint, the clock, a connection that breaks, a client that
-times out or vanishes, and death: of the process or of the power, at once or inside one of the next calls of
-the disk, be it in a commit, a checkpoint or a start. Behind each death the clients' book is held against the
-store, and the rows are read into the histories that the linearizability checker judges at the end.
+Each step the seed picks who is next: a client, bytes on their way (whole or cut anywhere), the end of a turn,
+of a sync, of a change of segment, some steps of a checkpoint, the clock, a connection that breaks, a client
+that times out or vanishes, and death: of the process or of the power, at once or inside one of the next calls
+of the disk, be it in a commit, a checkpoint or a start. Behind each death the clients' book is held against
+the store, and the rows are read into the histories that the linearizability checker judges at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
 
+from klani_resp.app import App
 from storage.check import check
 from storage.manifest import NAME as MANIFEST_NAME
 from tests.conftest import frame
@@ -21,60 +21,21 @@ from tests.fake_disk import FakeDisk
 from tests.sim.book import Book, Shown
 from tests.sim.client import Client
 from tests.sim.commands import EMPTY, FIELDS, SCHEMA, TABLE, Command, Crash, Insert, Seek, request
+from tests.sim.counts import Counts
+from tests.sim.groups import Group, make_groups
 from tests.sim.history import History, Op
 from tests.sim.linearize import Verdict, judge
-from tests.sim.model import Row, State
-from tests.sim.process import Link, Process
-from tests.sim.scripts import KINDS, Desk, Script
+from tests.sim.process import CONFIG, Link, Process
 from tests.store import DIRECTORY, FakeClock, assert_sound
 
 CLIENTS_MAX = 8
 OPS_MAX = 84  # per history; what the auditor reads behind each crash comes on top
-GROUPS = 10
 DEATHS_MAX = 4
 STEPS_MAX = 6_000
 
 
 class WorldError(AssertionError):
     """What was promised does not hold; the text names the seed and how to play it again."""
-
-
-@dataclass
-class Counts:
-    worlds: int = 0
-    histories: int = 0
-    operations: int = 0
-    unanswered: int = 0
-    kills: int = 0
-    power_losses: int = 0
-    deaths_in_checkpoints: int = 0
-    deaths_in_starts: int = 0
-    clean_stops: int = 0
-    checkpoints: int = 0
-    sales: int = 0
-    unknown: int = 0
-    steps_most: int = 0
-
-    def add(self, other: Counts) -> None:
-        for name, value in vars(other).items():
-            mine = getattr(self, name)
-            setattr(self, name, max(mine, value) if name.endswith("_most") else mine + value)
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in vars(self).items())
-
-
-@dataclass
-class Group:
-    kind: str
-    rows: tuple[int, ...]
-    history: History = field(default_factory=lambda: History(""))
-
-    def visit(self, desk: Desk) -> Script:
-        return KINDS[self.kind][0](desk, self.rows)
-
-    def start(self) -> State:
-        return State(() if self.kind == "fresh" else tuple((row, Row(None, EMPTY)) for row in self.rows))
 
 
 class World:
@@ -87,13 +48,15 @@ class World:
         self.counts = Counts(worlds=1)
         self.moment = 0.0
         self.disk = FakeDisk()
-        self.groups = _groups(random)
+        self.groups = make_groups(random)
         self.book.twins = [group.rows for group in self.groups if group.kind == "twins"]  # type: ignore[misc]
-        self.process = self.make_process(self.disk, self.clock, random)
+        self._app = App(CONFIG)  # what is compiled into it is the same for each process
+        self.process = self.make_process(self._app, self.disk, self.clock, random)
         self._furnish()
         self.clients = [Client(number, self) for number in range(random.randint(2, CLIENTS_MAX))]
         self._orphans: list[Link] = []  # whose clients are gone, and whose bytes are still on their way
-        self._deaths = random.choice((0, 1, 2, DEATHS_MAX))
+        self._deaths = random.choice((1, 2, DEATHS_MAX, DEATHS_MAX))
+        self._dies_in_sync = False  # the next time that the log has something which is not synced
         self._actions, self._weights = self._mood()
 
     def _mood(self) -> tuple[list[Callable[[], None]], list[float]]:
@@ -103,15 +66,15 @@ class World:
             self._client_acts: 10,
             self._request_arrives: 10,
             self._reply_arrives: 10,
-            self._turn_ends: random.choice((3, 10)),
-            self._sync_ends: random.choice((1, 4, 10)),
+            self._turn_ends: random.choice((1, 3, 10)),
+            self._sync_ends: random.choice((0.3, 1, 4)),
             self._segment_begins: random.choice((0.5, 4)),
             self._checkpoint_advances: random.choice((0, 0.3, 3)),
             self._clock_moves: random.choice((0, 0.5, 3)),
             self._link_breaks: random.choice((0, 0.05, 0.3)),
             self._client_times_out: random.choice((0, 0.05, 0.5)),
             self._client_vanishes: random.choice((0, 0.03, 0.1)),
-            self._death_comes: 0.06 if self._deaths else 0,
+            self._death_comes: 0.06,
         }
         total, cumulative = 0.0, []
         for weight in weights.values():
@@ -198,11 +161,13 @@ class World:
         if judgement.verdict is Verdict.WRONG:
             raise AssertionError(f"history of {history}\n{judgement}")
 
-    def _some_client(self) -> Client:
-        return self.random.choice(self.clients)
+    def _some(self, clients: list[Client]) -> Client | None:
+        return self.random.choice(clients) if clients else None
 
     def _client_acts(self) -> None:
-        self._some_client().act()
+        client = self._some([client for client in self.clients if client.op is None])
+        if client is not None:
+            client.act()
 
     def _part(self, buffer: bytearray) -> int:
         return len(buffer) if self.random.random() < 0.8 else self.random.randint(0, len(buffer))
@@ -215,13 +180,13 @@ class World:
                 self._orphans.remove(link)
                 self._ended(link)
             return
-        own = self._some_client().link
-        if own is not None and own.inbox:
-            self.process.receive(own, self._part(own.inbox))
+        client = self._some([c for c in self.clients if c.link is not None and c.link.inbox])
+        if client is not None and client.link is not None:
+            self.process.receive(client.link, self._part(client.link.inbox))
 
     def _reply_arrives(self) -> None:
-        client = self._some_client()
-        if client.link is not None and client.link.outbox:
+        client = self._some([c for c in self.clients if c.link is not None and c.link.outbox])
+        if client is not None and client.link is not None:
             client.receive(self._part(client.link.outbox))
 
     def _turn_ends(self) -> None:
@@ -230,6 +195,10 @@ class World:
 
     def _sync_ends(self) -> None:
         if self.process.syncer.is_running:
+            if self._dies_in_sync and not self.process.syncer.is_synced:
+                if self.random.random() < 0.3:
+                    raise DiskCrash
+                return  # a slow sync: more is asked meanwhile
             self.process.end_sync()
 
     def _segment_begins(self) -> None:
@@ -258,21 +227,20 @@ class World:
 
     def _link_breaks(self) -> None:
         """At once on both sides; what was on its way is gone."""
-        client = self._some_client()
-        link = client.link
-        if link is not None:
-            self.process.close(link)
-            self._ended(link)
+        client = self._some([client for client in self.clients if client.link is not None])
+        if client is not None and client.link is not None:
+            self.process.close(client.link)
+            self._ended(client.link)
             client.lose_link()
 
     def _client_times_out(self) -> None:
-        client = self._some_client()
-        if client.op is not None:
+        client = self._some([client for client in self.clients if client.op is not None])
+        if client is not None:
             self._orphan(client.link)
             client.lose_link()
 
     def _client_vanishes(self) -> None:
-        client = self._some_client()
+        client = self.random.choice(self.clients)
         self._orphan(client.link)
         client.vanish()
 
@@ -292,13 +260,31 @@ class World:
         if self._deaths <= 0 or self.disk.fail_at:
             return
         self._deaths -= 1
-        kind = self.random.random()
-        if kind < 0.15:
+        random = self.random
+        kind = random.random()
+        if kind < 0.1:
             self._stop_cleanly()
-        elif kind < 0.4:
+        elif kind < 0.2:
             self._die(inside=False)
+        elif kind < 0.55:
+            self._dies_in_sync = True
+        elif kind < 0.7:
+            self._die_in_checkpoint(with_blocks_in_place=True)
+        elif kind < 0.85:
+            self.disk.fail(random.randint(1, 45))
+            self._die_in_checkpoint(with_blocks_in_place=False)
         else:
-            self.disk.fail(self.random.randint(1, 12))
+            self.disk.fail(random.randint(1, 12))
+
+    def _die_in_checkpoint(self, with_blocks_in_place: bool) -> None:
+        """At the call that was picked before, be it behind the checkpoint; or between rows and their sync."""
+        self.process.advance_checkpoint(1)
+        while self.process.is_checkpointing:
+            self.process.settle()
+            self.process.advance_checkpoint(1)
+            calls = self.disk.log[-8:]
+            if with_blocks_in_place and calls[-1].startswith("pwrite") and any(".rows" in c for c in calls):
+                raise DiskCrash
 
     def _die(self, inside: bool) -> None:
         """The process is no more; perhaps it dies again while it starts."""
@@ -317,6 +303,7 @@ class World:
                 continue
             break
         self.disk.fail_at = 0
+        self._dies_in_sync = False
         self._behind_death(began)
 
     def _all_links_gone(self, moment: float) -> None:
@@ -330,7 +317,7 @@ class World:
 
     def _lose_process(self) -> None:
         random = self.random
-        if random.random() < 0.4:
+        if random.random() < (0.15 if self._dies_in_sync else 0.5):
             self.counts.kills += 1
             self.disk = self.disk.killed()
         else:
@@ -341,7 +328,7 @@ class World:
 
     def _start(self) -> None:
         self.clock.now += self.random.randrange(1_000_000_000)
-        self.process = self.make_process(self.disk, self.clock, self.random)
+        self.process = self.make_process(self._app, self.disk, self.clock, self.random)
 
     def _stop_cleanly(self) -> None:
         began = self.next_moment()
@@ -387,15 +374,3 @@ class World:
         for group in self.groups:
             for row in group.rows:
                 auditor.ask(Seek(row), group.history)
-
-
-def _groups(random: Random) -> list[Group]:
-    """Rows of their own for each; some worlds have them far apart."""
-    step = random.choice((1, 1, 1, 70_000))
-    groups, row = [], random.randrange(3)
-    for number in range(GROUPS):
-        kind = random.choice(tuple(KINDS))
-        rows = tuple(row + step * i for i in range(KINDS[kind][1]))
-        row = rows[-1] + random.choice((1, 3))
-        groups.append(Group(kind, rows, History(f"group {number}, {kind}, rows {rows}")))
-    return groups

@@ -1,0 +1,225 @@
+"""The world's checks can fail: each of these defects, planted in the real code, is found in some seeds."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from storage import checkpoint, locks, row_file
+from storage.engine import Engine
+from storage.errors import StoreError
+from storage.index import Index
+from storage.locks import Lease
+from storage.table import Table
+from storage.wal import Wal
+from tests.fake_disk import FakeDisk
+from tests.sim.world import World, WorldError
+
+SEEDS_MAX = 60
+Patch = pytest.MonkeyPatch
+DEFECTS: dict[str, Callable[[Patch], None]] = {}
+
+
+def defect(plant: Callable[[Patch], None]) -> Callable[[Patch], None]:
+    DEFECTS[plant.__name__.replace("_", " ")] = plant
+    return plant
+
+
+@defect
+def replies_before_the_sync(patch: Patch) -> None:
+    patch.setattr(Wal, "released", property(lambda wal: wal.written))
+
+
+@defect
+def replies_before_the_write(patch: Patch) -> None:
+    patch.setattr(Wal, "released", property(lambda wal: wal.appended))
+
+
+@defect
+def a_sync_counts_for_what_was_written_during_it(patch: Patch) -> None:
+    usual = Wal.synced
+
+    def synced(wal: Wal, position: int) -> None:
+        usual(wal, position)
+        wal.durable = wal.written = wal.appended
+
+    patch.setattr(Wal, "synced", synced)
+
+
+@defect
+def reads_and_refusals_are_not_held(patch: Patch) -> None:
+    usual = Engine.seek
+
+    def seek(engine: Engine, *more: Any) -> Any:
+        found = usual(engine, *more)
+        engine.seen = 0
+        return found
+
+    patch.setattr(Engine, "seek", seek)
+
+
+@defect
+def lists_are_not_held(patch: Patch) -> None:
+    usual = Engine.listed
+
+    def listed(engine: Engine, *more: Any) -> Any:
+        found = usual(engine, *more)
+        engine.seen = 0
+        return found
+
+    patch.setattr(Engine, "listed", listed)
+
+
+@defect
+def no_token_check(patch: Patch) -> None:
+    def any_lease(table: Table, row: int, token: int, now: int) -> Lease | None:
+        lease = table.leases.get(row)
+        return None if lease is None or lease.deadline <= now else lease
+
+    patch.setattr(locks, "live_lease", any_lease)
+
+
+@defect
+def a_lease_protects_behind_its_end(patch: Patch) -> None:
+    def late_lease(table: Table, row: int, token: int, now: int) -> Lease | None:
+        lease = table.leases.get(row)
+        return None if lease is None or lease.token != token else lease
+
+    patch.setattr(locks, "live_lease", late_lease)
+
+
+@defect
+def a_lease_ends_one_ns_late(patch: Patch) -> None:
+    def is_free(table: Table, row: int, now: int) -> bool:
+        lease = table.leases.get(row)
+        return lease is None or lease.deadline < now
+
+    patch.setattr(locks, "is_free", is_free)
+
+
+@defect
+def locked_rows_are_granted(patch: Patch) -> None:
+    patch.setattr(locks, "is_free", lambda table, row, now: True)
+
+
+@defect
+def a_lock_of_the_first_row_only(patch: Patch) -> None:
+    usual = locks.grant
+
+    def grant(lease: Lease, now: int) -> None:
+        lease.rows = lease.rows[:1]
+        usual(lease, now)
+
+    patch.setattr(locks, "grant", grant)
+
+
+@defect
+def owner_is_ignored(patch: Patch) -> None:
+    patch.setattr(locks, "resent", lambda keys, owner, now: None)
+
+
+@defect
+def replace_is_not_idempotent(patch: Patch) -> None:
+    usual = Engine.replace
+
+    def replace(engine: Engine, table: Table, row: int, token: int, *more: Any) -> None:
+        if table.read(row) is not None and locks.live_lease(table, row, token, engine.clock()) is None:
+            raise StoreError("NOLOCK")
+        usual(engine, table, row, token, *more)
+
+    patch.setattr(Engine, "replace", replace)
+
+
+@defect
+def a_resend_needs_the_token_only(patch: Patch) -> None:
+    usual = Engine.replace
+
+    def replace(engine: Engine, table: Table, row: int, token: int, changes: Any, unlock: bool) -> None:
+        try:
+            usual(engine, table, row, token, changes, unlock)
+        except StoreError:
+            old = table.read(row)
+            if old is None or old[0] < token:
+                raise
+
+    patch.setattr(Engine, "replace", replace)
+
+
+@defect
+def unlock_is_forgotten(patch: Patch) -> None:
+    usual = Engine.replace
+
+    def replace(engine: Engine, table: Table, row: int, token: int, changes: Any, unlock: bool) -> None:
+        usual(engine, table, row, token, changes, False)
+
+    patch.setattr(Engine, "replace", replace)
+
+
+@defect
+def tokens_are_not_set_aside(patch: Patch) -> None:
+    def reserve(engine: Engine) -> None:
+        engine._tokens_enough = engine.token + (1 << 40)
+
+    patch.setattr(Engine, "reserve_tokens", reserve)
+
+
+@defect
+def directories_are_not_synced(patch: Patch) -> None:
+    patch.setattr(FakeDisk, "fsync_directory", lambda disk, path: None)
+
+
+@defect
+def posting_lists_miss_some_changes(patch: Patch) -> None:
+    usual = Index.update
+
+    def update(index: Index, row: int, *more: Any) -> None:
+        if row % 4:
+            usual(index, row, *more)
+
+    patch.setattr(Index, "update", update)
+
+
+@defect
+def blocks_are_not_put_in_place(patch: Patch) -> None:
+    def nothing(*_: Any) -> Iterator[None]:
+        return iter(())
+
+    patch.setattr(row_file, "put_in_place", nothing)
+
+
+@defect
+def old_log_goes_before_the_checkpoint(patch: Patch) -> None:
+    usual = checkpoint.Checkpoint.steps
+
+    def steps(plan: checkpoint.Checkpoint) -> Iterator[None]:
+        plan._wal.drop_before(plan.position)
+        yield
+        yield from usual(plan)
+
+    patch.setattr(checkpoint.Checkpoint, "steps", steps)
+
+
+@defect
+def blocks_have_no_copy(patch: Patch) -> None:
+    """Torn blocks are not restored."""
+    patch.setattr(row_file, "read_doublewrite", lambda *_: iter(()))
+
+
+@defect
+def a_torn_batch_is_taken_for_whole(patch: Patch) -> None:
+    patch.setattr(zlib, "crc32", lambda *_: 0)
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_it_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    DEFECTS[name](monkeypatch)
+    for seed in range(SEEDS_MAX):
+        try:
+            World(seed).run()
+        except WorldError as error:
+            print(f"found in world {seed}: {str(error).splitlines()[0][:300]}")
+            return
+    pytest.fail(f"{SEEDS_MAX} worlds do not notice: {name}")
