@@ -119,6 +119,12 @@ def rows_of(command: Command) -> tuple[int, ...]:
     return () if isinstance(command, Crash) else (command.row,)
 
 
+def is_read(command: Command) -> bool:
+    if isinstance(command, Multi):
+        return all(map(is_read, command.parts))
+    return isinstance(command, Seek | Find)
+
+
 def request(command: Command) -> bytes:
     if isinstance(command, Multi):
         return b"".join([frame(b"MULTI"), *map(request, command.parts), frame(b"EXEC")])

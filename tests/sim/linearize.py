@@ -3,7 +3,8 @@
 The search is Wing and Gong's ("Testing and Verifying Concurrent Objects", J. Parallel Distrib. Comput. 17,
 1993): take, as the next operation in the order, one that was called before the first of the others returned;
 go back when none fits. Lowe's memory ("Testing for Linearizability", Concurrency Computat. 29(4), 2017) keeps
-it small: a set of done operations together with the state that they led to is entered once.
+it small: a set of done operations together with the state that they led to is entered once. An operation that
+fits and changes nothing is taken at once, without the others as alternatives.
 
 An operation without a reply may take effect at any moment after its call and before its end, or never. The
 model says what states may follow, and may name several (tests/sim/model.py).
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
-from tests.sim.commands import Crash
+from tests.sim.commands import Crash, is_read
 from tests.sim.history import Op
 from tests.sim.model import State, successors
 
@@ -49,7 +50,8 @@ def judge(ops: list[Op], start: State | None = None, steps_max: int = STEPS_MAX)
 
 class _Search:
     def __init__(self, ops: list[Op], start: State, steps_max: int) -> None:
-        self._ops = sorted(ops, key=lambda op: op.called)
+        told = [op for op in ops if not (op.is_lost and is_read(op.command))]
+        self._ops = sorted(told, key=lambda op: op.called)
         self._start = start
         self._steps_max = steps_max
         self._steps = 0
@@ -104,19 +106,22 @@ class _Search:
     def _moves(self, node: Node) -> Iterator[tuple[int, Node]]:
         done, state = node
         window = self._window(done)
+        possible: list[tuple[int, Node]] = []
         for i in window:
             op = self._ops[i]
-            for after in successors(
-                state,
-                op.command,
-                op.reply,
-                op.called_ns,
-                op.returned_ns,
-                may_be_lost=op.called < self._last_crash,
-            ):
+            for after in self._successors(state, op):
                 self._steps += 1
-                yield i, (done | 1 << i, after)
-            self._steps += 1
+                if after == state and not op.is_lost:
+                    # It fits here and changes nothing, so whatever comes can come behind it as well.
+                    yield i, (done | 1 << i, state)
+                    return
+                possible.append((i, (done | 1 << i, after)))
+        self._steps += 1
+        yield from possible
         # Whoever has to end first, and has no reply, may never have happened.
         if window and self._ops[window[0]].is_lost:
             yield window[0], (done | 1 << window[0], state)
+
+    def _successors(self, state: State, op: Op) -> Iterator[State]:
+        may_be_lost = op.called < self._last_crash
+        return successors(state, op.command, op.reply, op.called_ns, op.returned_ns, may_be_lost=may_be_lost)

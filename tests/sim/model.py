@@ -85,10 +85,10 @@ def successors(
         rows = state.rows if state.kept is None else state.kept
         yield State(rows, (), state.token, max(state.now, called_ns))
         return
-    if called_ns > state.now:
-        state = state._replace(now=called_ns)
-    elif returned_ns < state.now:
+    if returned_ns < state.now:
         return
+    if called_ns > state.now and not isinstance(command, Seek):  # whose moment no lease depends on
+        state = state._replace(now=called_ns)
     for answer, after in outcomes(state, command, reply, returned_ns):
         if reply is not LOST and answer != reply:
             continue

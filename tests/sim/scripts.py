@@ -36,6 +36,7 @@ class Desk:
     client: int
     random: Random
     book: Book
+    leases_ms: tuple[int | None, ...] = LEASES_MS
     sales: int = 0
     old_writes: list[Replace] = field(default_factory=list)
     old_tokens: list[tuple[int, int]] = field(default_factory=list)  # row and token
@@ -43,7 +44,7 @@ class Desk:
     def lease(self, *rows: int) -> TryLock:
         random = self.random
         owner = b"%d" % random.getrandbits(48) if random.random() < 0.7 else None
-        return TryLock(rows, random.choice(LEASES_MS), owner)
+        return TryLock(rows, random.choice(self.leases_ms), owner)
 
     def next_note(self) -> bytes:
         self.sales += 1
@@ -121,7 +122,7 @@ def visit_page(desk: Desk, rows: tuple[int, ...]) -> Script:
         return  # vanished as far as the row can tell: its lease has to end
     fields = yield Seek(row)
     if lease.owner is not None and random.random() < 0.2:
-        yield TryLock((row,), random.choice(LEASES_MS), lease.owner)
+        yield TryLock((row,), random.choice(desk.leases_ms), lease.owner)
     if isinstance(fields, tuple):
         yield from _write(desk, row, token, (random.randrange(3), token, fields[1], b"page"))
 

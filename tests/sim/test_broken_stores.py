@@ -18,7 +18,7 @@ from storage.wal import Wal
 from tests.fake_disk import FakeDisk
 from tests.sim.world import World, WorldError
 
-SEEDS_MAX = 60
+SEEDS_MAX = 100
 Patch = pytest.MonkeyPatch
 DEFECTS: dict[str, Callable[[Patch], None]] = {}
 

@@ -12,7 +12,7 @@ from storage.table import Table
 from tests.sim.ledger import Ledger
 from tests.sim.scale import scaled
 
-OPERATIONS = scaled(200_000)
+OPERATIONS = scaled(1_000_000)
 
 
 @pytest.mark.timeout(36_000)

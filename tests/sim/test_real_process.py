@@ -1,0 +1,37 @@
+"""Histories of a real server process under real sockets are linearizable, kills included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.sim.linearize import Verdict, judge
+from tests.sim.real import Place, furnish, record
+from tests.sim.scale import scaled
+
+HISTORIES = scaled(30)
+KILL_EVERY = 3
+
+
+@pytest.mark.timeout(3600)
+def test_histories_of_a_real_process(tmp_path: Path) -> None:
+    place = Place(tmp_path / "data")
+    operations = unanswered = unknown = 0
+    try:
+        furnish(place)
+        for seed in range(HISTORIES):
+            group, troubles = record(seed, place, kill=seed % KILL_EVERY == 1)
+            history = group.history
+            assert not troubles, f"{troubles}\n{history}"
+            judgement = judge(history.ops, group.start())
+            assert judgement.verdict is not Verdict.WRONG, f"{history}\n{judgement}"
+            unknown += judgement.verdict is Verdict.UNKNOWN
+            operations += len(history.ops)
+            unanswered += sum(op.is_lost for op in history.ops)
+    finally:
+        status = place.stop()
+    print(f"{HISTORIES} histories, {operations} operations, {unanswered} unanswered, {unknown} unknown")
+    assert status == 0
+    assert unanswered >= HISTORIES
+    assert unknown <= HISTORIES / 100
