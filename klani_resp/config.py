@@ -23,6 +23,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: Annotated[int, Meta(ge=0, le=65535)] = 7700  # 0: any free one, named in the ready line
     unixsocket: str = ""
     dir: Annotated[str, Meta(min_length=1)] = "data"
+    backup_dir: str = ""  # of KL.BACKUP; empty: there are no backups
 
     appendfsync: Literal["always", "everysec", "no"] = "always"
     default_table: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}\Z")] = "seats"
@@ -54,6 +55,7 @@ OPTIONS = (
     "port",
     "unixsocket",
     "dir",
+    "backup_dir",
     "appendfsync",
     "default_table",
     "lease_ms",
@@ -101,6 +103,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, help="TCP port (7700); 0 takes a free one")
     parser.add_argument("--unixsocket", metavar="PATH", help="listen on a unix socket too")
     parser.add_argument("--dir", metavar="DATA", help="data directory (data)")
+    parser.add_argument("--backup-dir", metavar="BACKUPS", help="where KL.BACKUP puts its copies (nowhere)")
     parser.add_argument(
         "--appendfsync",
         choices=("always", "everysec", "no"),

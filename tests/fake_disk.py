@@ -107,6 +107,23 @@ class Renaming:
             names[self.name] = self.file
 
 
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """The directory `source` is called `name` now, with all that is in it."""
+
+    name: Path
+    source: Path
+
+    def apply(self, names: dict[Path, File]) -> None:
+        for path in [path for path in names if self.source in path.parents]:
+            names[self.name / path.relative_to(self.source)] = names.pop(path)
+
+    def rename_directories(self, directories: set[Path]) -> None:
+        for path in [path for path in directories if path == self.source or self.source in path.parents]:
+            directories.remove(path)
+            directories.add(self.name / path.relative_to(self.source))
+
+
 class FakeDisk:
     """An `Fs`. `calls` counts them; `fail_at` is the number of the call that raises `failure`."""
 
@@ -114,7 +131,7 @@ class FakeDisk:
         self.directories: set[Path] = set()
         self.named: dict[Path, File] = {}
         self.durably_named: dict[Path, File] = {}
-        self.unsynced_names: list[Renaming] = []
+        self.unsynced_names: list[Renaming | Moving] = []
         self.calls = 0
         self.log: list[str] = []
         self.fail_at = 0
@@ -139,6 +156,8 @@ class FakeDisk:
         for change in self.unsynced_names:
             if keep is not None and keep.random() < 0.5:
                 change.apply(names)
+            elif isinstance(change, Moving):
+                Moving(change.source, change.name).rename_directories(disk.directories)
         fates = {id(file): file.after_crash(keep) for file in names.values()}
         disk.named = {path: fates[id(file)] for path, file in names.items()}
         disk.durably_named = dict(disk.named)
@@ -284,6 +303,12 @@ class FakeDisk:
 
     def rename(self, source: Path, target: Path) -> None:
         self._call(f"rename {source.name} {target.name}")
+        if source in self.directories:
+            moving = Moving(target, source)
+            moving.apply(self.named)
+            moving.rename_directories(self.directories)
+            self.unsynced_names.append(moving)
+            return
         self._rename(Renaming(target, self.named[source], source))
 
     def unlink(self, path: Path) -> None:
