@@ -1,4 +1,7 @@
-"""`klani-resp check DIR`: says what is wrong with a directory, and where. Changes nothing."""
+"""`klani-resp check DIR`: says what is wrong with a directory, and where. Changes nothing.
+
+With `--export FILE` it writes what is sound as commands (storage.export).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from storage import format as fmt
 from storage import index_file, row_file
 from storage.columns import column_reader
 from storage.errors import DamageError, StartError
+from storage.export import export
 from storage.fs import Fs, OsFs
 from storage.log_reader import Log, read_log
 from storage.manifest import NAME as MANIFEST_NAME
@@ -32,17 +36,26 @@ def main(argv: list[str] | None = None) -> int:
     """0 when the directory is sound, 1 when it is not, 2 when it cannot be looked at."""
     parser = argparse.ArgumentParser(prog="klani-resp check", description="Verify a data directory offline.")
     parser.add_argument("directory", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE",
+        help="write what is sound there as KL.CREATE and KL.INSERT, for redis-cli --pipe",
+    )
     options = parser.parse_args(argv)
     try:
-        return _look(OsFs(), options.directory)
+        return _look(OsFs(), options.directory, options.export)
     except OSError as error:  # a file that cannot be read may be sound, and its neighbours too
         print(f"{options.directory} cannot be looked at: {error}", file=sys.stderr)
         return 2
 
 
-def _look(fs: Fs, directory: Path) -> int:
+def _look(fs: Fs, directory: Path, file: Path | None = None) -> int:
     if not fs.exists(directory / MANIFEST_NAME):
         print(f"{directory}: no {MANIFEST_NAME} here: not a data directory", file=sys.stderr)
+        return 2
+    if file is not None and (fs.exists(file) or file.resolve().is_relative_to(directory.resolve())):
+        print(f"{file} is there already, or in the data directory: nothing was done", file=sys.stderr)
         return 2
     fd = fs.open_readonly(directory / LOCK_NAME) if fs.exists(directory / LOCK_NAME) else -1
     try:
@@ -50,11 +63,13 @@ def _look(fs: Fs, directory: Path) -> int:
             print(f"{directory} is in use by a server; stop it, or ask it with KL.VERIFY", file=sys.stderr)
             return 2
         troubles = list(check(fs, directory, print))
+        for trouble in troubles:
+            print(f"DAMAGED {trouble}")
+        if file is not None:
+            export(fs, directory, file, print)
     finally:
         if fd >= 0:
             fs.close(fd)
-    for trouble in troubles:
-        print(f"DAMAGED {trouble}")
     print("damaged" if troubles else "sound")
     return 1 if troubles else 0
 

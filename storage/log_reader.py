@@ -98,12 +98,52 @@ def reading_log(
     return log
 
 
-def _segments(fs: Fs, directory: Path, uuid: bytes, start: int) -> list[Segment]:
+def sound_batches(fs: Fs, directory: Path, uuid: bytes, start: int) -> tuple[list[Batch], list[str]]:
+    """What can be had of a log that `read_log` refuses: each sound batch behind `start`, wherever it lies.
+
+    And in words what is missing. The chain of checksums is not asked for: the salt tells whose a batch is.
+    """
+    batches: list[Batch] = []
+    troubles: list[str] = []
+    position = start
+    named = _latest_names(fs, directory)
+    for first, following in itertools.zip_longest(named, list(named)[1:]):
+        if following is not None and following <= start:
+            continue
+        try:
+            segment = _open_segment(fs, directory / named[first], uuid)
+        except StartError as error:
+            troubles.append(f"all of a segment: {error}")
+            continue
+        for offset in range(fmt.SEGMENT_BYTES, len(segment.data), fmt.SECTOR_BYTES):
+            header = sound_batch(segment, offset)
+            # What another start wrote again in the next segment counts there.
+            if header is None or (following is not None and header.first >= following):
+                continue
+            end = header.first + header.length
+            if end <= position:
+                continue
+            if header.first > position:
+                troubles.append(f"writes at positions {position}..{header.first}: {segment.path} is damaged")
+            low = max(header.first, position)
+            begin = offset + fmt.BATCH.size - header.first
+            batches.append(Batch(bytes(segment.data[begin + low : begin + end]), low, segment, offset))
+            position = end
+    troubles.append(f"whatever was written behind position {position}")
+    return batches, troubles
+
+
+def _latest_names(fs: Fs, directory: Path) -> dict[int, str]:
+    """First position -> name, ascending."""
     names = [name for name in fs.names(directory) if name.endswith(".wal")]
     keyed = sorted((int(name[:16], 16), int(name[17:25], 16), name) for name in names)
     # A start writes a doubtful tail again under a new epoch: of two with one first position the later counts.
-    latest = {first: name for first, _, name in keyed}
-    firsts = sorted(latest)
+    return {first: name for first, _, name in keyed}
+
+
+def _segments(fs: Fs, directory: Path, uuid: bytes, start: int) -> list[Segment]:
+    latest = _latest_names(fs, directory)
+    firsts = list(latest)
     below = [first for first in firsts if first <= start]
     wanted = firsts[len(below) - 1 :] if below else []
     if firsts and not below:

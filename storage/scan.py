@@ -11,11 +11,12 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pyroaring import BitMap
 
@@ -26,6 +27,7 @@ from storage.fs import Fs
 from storage.manifest import TableState
 from storage.schema import Schema, Value
 
+T = TypeVar("T")
 _STEP_BLOCKS = 128  # read and looked at together: 512 KiB stay in the CPU's cache
 _HEADERS = struct.Struct(f"{fmt.BLOCK.format}{fmt.BLOCK_BYTES - fmt.BLOCK.size}x")
 _NO_BLOCK = bytes(fmt.BLOCK_BYTES)
@@ -139,10 +141,20 @@ class Step:
 
     def values(self, read: Reader, mask: int) -> Iterator[tuple[int, Value]]:
         """Row and value of each row of the mask; `read` takes a field out of row images."""
+        return self._chosen(read(self._images()), mask)
+
+    def rows(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Id and unpacked record of each row that is there."""
+        return self._chosen(list(self._schema.record.iter_unpack(self._images())), self.present())
+
+    def _images(self) -> bytes:
+        """The rows one behind another, also those that are not there."""
         begin = fmt.BLOCK_HEADER_BYTES
         end = begin + self._schema.record_bytes * self._schema.rows_per_block
         images = b"".join([self._data[base + begin : base + end] for base in self._bases])
-        values = read(images[: self._rows * self._schema.record_bytes])
+        return images[: self._rows * self._schema.record_bytes]
+
+    def _chosen(self, values: Sequence[T], mask: int) -> Iterator[tuple[int, T]]:
         rows = range(self._row, self._row + self._rows)
         return compress(zip(rows, values, strict=True), mask.to_bytes(self._rows, "little"))
 
