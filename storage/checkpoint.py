@@ -64,6 +64,7 @@ class Checkpoint:
         assert self._wal.durable >= self.position, "rows must not come before their log"
         fs, directory = self._fs, self._directory
         uuid = self.manifest.uuid_bytes
+        self._refuse_if_taken_over()  # before it writes anything into what is another's now
         lists: list[index_file.Entry] = []
         for entry in self._index.entries():  # first: as long as it goes on, writers keep each row's old image
             if entry is not None:
@@ -75,12 +76,15 @@ class Checkpoint:
             )
             yield from row_file.put_in_place(fs, directory, uuid)
         yield from index_file.save(fs, directory / self.manifest.index_file, lists)
-        on_disk = Manifest.load(fs, directory)
-        if on_disk.epoch != self.manifest.epoch:
-            raise StartError(f"{directory}: epoch {on_disk.epoch} has taken over from {self.manifest.epoch}")
+        self._refuse_if_taken_over()
         self.manifest.save(fs, directory)
         self._wal.drop_before(self.position)
         self._remove_old()
+
+    def _refuse_if_taken_over(self) -> None:
+        epoch = Manifest.load(self._fs, self._directory).epoch
+        if epoch != self.manifest.epoch:
+            raise StartError(f"{self._directory}: epoch {epoch} has taken over from {self.manifest.epoch}")
 
     def _slices(self) -> Iterator[row_file.Slice]:
         for table in self._tables:

@@ -138,7 +138,14 @@ def _latest_names(fs: Fs, directory: Path) -> dict[int, str]:
     names = [name for name in fs.names(directory) if name.endswith(".wal")]
     keyed = sorted((int(name[:16], 16), int(name[17:25], 16), name) for name in names)
     # A start writes a doubtful tail again under a new epoch: of two with one first position the later counts.
-    return {first: name for first, _, name in keyed}
+    latest: dict[int, str] = {}
+    highest = 0
+    for first, epoch, name in keyed:
+        # One of an older epoch behind it: of a server that the directory was taken from, and that went on.
+        if epoch >= highest:
+            latest[first] = name
+            highest = epoch
+    return latest
 
 
 def _segments(fs: Fs, directory: Path, uuid: bytes, start: int) -> list[Segment]:

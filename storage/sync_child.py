@@ -6,6 +6,7 @@ import errno
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -41,4 +42,5 @@ def answer(requests: socket.socket, code: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(ConnectionError):  # a server that was killed leaves nobody to answer
+        main()

@@ -237,6 +237,46 @@ def test_checkpoint_of_an_old_epoch_is_refused() -> None:
         cut.write()
 
 
+def taken_over() -> tuple[FakeDisk, Engine, Engine]:
+    """A server that another took the directory from, though it lives: somebody removed the LOCK file."""
+    disk, old = store()
+    write(old, 0, 5)
+    old.wal.commit()
+    theirs = disk.killed()
+    new, _ = open_store(theirs)
+    write(new, 1, 6)
+    new.wal.commit()
+    return theirs, old, new
+
+
+def test_checkpoint_of_an_old_epoch_touches_nothing() -> None:
+    disk, old, new = taken_over()
+    write(old, 1, 7)
+    old.wal.commit()
+    tables_and_more = {path: data for path, data in disk.image().items() if path.suffix != ".wal"}
+    cut = old.begin_checkpoint()
+    with pytest.raises(StartError, match="epoch 2 has taken over from 1"):
+        cut.write()
+    assert {path: data for path, data in disk.image().items() if path.suffix != ".wal"} == tables_and_more
+    assert_sound(new, disk)
+    again, _ = open_store(disk.crash())
+    assert contents(again) == contents(new)
+
+
+def test_segments_of_an_old_epoch_do_not_get_into_the_log() -> None:
+    """What it went on to write, and answered, is lost; what the new one answered is not."""
+    disk, old, new = taken_over()
+    for number in range(20):
+        write(old, number, 7)
+        old.wal.commit()
+        write(new, number, 8)
+        new.wal.commit()
+    assert len(old.wal.segments) > 3
+    assert list(check(disk, DIRECTORY)) == []
+    again, warnings = open_store(disk.crash())
+    assert (contents(again), warnings) == (contents(new), [])
+
+
 def test_old_segments_and_files_of_dropped_tables_go() -> None:
     disk, engine = store()
     for number in range(ROWS):

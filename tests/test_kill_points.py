@@ -1,0 +1,73 @@
+"""A1: kill -9 at every write-path system call of scripted sessions; see tests/kill_points.py.
+
+KLANI_PROOF=long runs each script with three seeds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from queue import SimpleQueue
+
+import pytest
+
+from tests.kill_points import SCRIPTS, Point, points_of, run_point
+from tests.zygote import Zygote
+
+AT_A_TIME = 2
+SEEDS = 3 if os.environ.get("KLANI_PROOF") == "long" else 1
+LEAST = {"new_store": 60, "sales": 70, "syncs": 12, "jobs": 90}
+
+
+def run_all(name: str, seed: int, plant: str = "", share: int = 1) -> tuple[int, int, list[str]]:
+    """How many points there are, how many the server died at, and what was wrong."""
+    script = SCRIPTS[name](seed)
+    with ExitStack() as stack:
+        idle: SimpleQueue[Zygote] = SimpleQueue()
+        for _ in range(AT_A_TIME):
+            zygote = Zygote(plant)
+            stack.callback(zygote.close)
+            idle.put(zygote)
+        if plant:
+            honest = Zygote()
+            stack.callback(honest.close)
+        else:
+            honest = zygote
+
+        def run(point: Point) -> tuple[bool, str]:
+            mine = idle.get()
+            try:
+                return run_point(mine, script, point)[1], ""
+            except Exception as error:
+                replay = (
+                    f"python -m tests.kill_points {name} {seed} {script.role} {point.call} {point.number}"
+                )
+                return True, f"{replay}: {type(error).__name__} {str(error)[:500]}"
+            finally:
+                idle.put(mine)
+
+        calls, _ = run_point(honest, script, None)
+        points = points_of(script, calls)[::share]
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            outcomes = list(pool.map(run, points))
+    return len(points), sum(died for died, _ in outcomes), [wrong for _, wrong in outcomes if wrong]
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_killed_at_each_call(need: Callable[[str], str], name: str, seed: int) -> None:
+    need("strace")
+    points, died, wrong = run_all(name, seed)
+    print(f"{name}: killed at {died} of {points} points")
+    assert not wrong, "\n".join(wrong)
+    assert points >= LEAST[name]
+    assert died >= 0.95 * points, "too many points were not reached"
+
+
+def test_a_batch_that_is_never_written_is_caught(need: Callable[[str], str]) -> None:
+    """Of the check itself: a server that skips one write to the log in four."""
+    need("strace")
+    _, _, wrong = run_all("sales", 0, "batch never written", share=6)
+    assert len(wrong) > 3
