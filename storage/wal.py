@@ -197,7 +197,8 @@ class Wal:
         fs.rename(temporary, path)
         fs.fsync_directory(self.directory)
         self.durable = self.written
-        self.segments.append((first, path))
+        if (first, path) not in self.segments:  # else one that was too small: this has taken its name
+            self.segments.append((first, path))
 
     def drop_before(self, position: int) -> None:
         """Removes segments that hold nothing at or above `position`."""

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 from storage.check import check
 from storage.engine import Engine, EngineOptions
@@ -33,21 +34,10 @@ from tests.store import Contents, contents, row, schema
 from tests.zygote import SEGMENT_BYTES, Forked, Zygote, until
 
 # What changes files, names or what others know; `openat` where it creates, `sendto` and `sendmsg` to anybody.
-CALLS = [
-    "pwrite64",
-    "write",
-    "fsync",
-    "fdatasync",
-    "rename",
-    "unlink",
-    "rmdir",
-    "ftruncate",
-    "fallocate",
-    "mkdir",
-    "openat",
-    "sendto",
-    "sendmsg",
-]
+CALLS = (
+    *("pwrite64", "write", "fsync", "fdatasync", "rename", "unlink", "rmdir", "ftruncate", "fallocate"),
+    *("mkdir", "openat", "sendto", "sendmsg"),
+)
 FIELDS = ["state", "U8", "INDEX", "row", "U16", "INDEX", "note", "BYTES", "12"]
 
 
@@ -61,7 +51,7 @@ class Step:
 
 @dataclass(slots=True)
 class Script:
-    """`role`: whose calls are counted. `begin`: what the store holds at the start, None where there is none."""
+    """`role`: whose calls are counted. `begin`: what the store holds at the start; None: there is none."""
 
     name: str
     role: str  # main, sync (the process that syncs the log) or worker (checkpoints, segments, backups)
@@ -356,6 +346,7 @@ class Run:
 
     def judge(self) -> None:
         """Raises AssertionError where what is left is not what it has to be."""
+        assert "Traceback" not in (self._place / "log").read_text()
         self._check_sound(self._data)
         self._judge_backup()
         server = self._fork()
@@ -411,7 +402,8 @@ class Run:
         (names,) = client.ask(("KL.TABLES",))
         assert isinstance(names, list)
         for name in names:
-            ((_, rows),) = client.ask(("KL.SCAN", name, 0, "COUNT", 1000))  # type: ignore[misc]
+            rows: list[tuple[int, list[Any]]]
+            ((_, rows),) = cast(Any, client.ask(("KL.SCAN", name, 0, "COUNT", 1000)))
             held[name] = {number: dict(zip(f[::2], f[1::2], strict=True)) for number, f in rows}
         return held
 

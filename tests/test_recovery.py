@@ -213,3 +213,26 @@ def _killed_in_a_checkpoint(at: int) -> tuple[FakeDisk | None, Contents]:
     except Crash:
         return disk, contents(engine)
     return None, {}
+
+
+def test_a_segment_that_is_too_small_when_it_is_there_gives_way_to_a_larger_one() -> None:
+    """Records may be appended while it is made: both begin at the same position, and there is one of them."""
+    disk = FakeDisk()
+    engine, _ = open_store(disk)
+    engine.create(b"seats", schema(), False)
+    seats = engine.table(b"seats")
+    for number in range(100):
+        engine.insert(seats, number, row(1))
+    assert not engine.wal.has_room
+    engine.wal.next_segment()
+    for number in range(100, 300):
+        engine.insert(seats, number, row(1))
+    assert not engine.wal.has_room
+    engine.wal.commit()
+    checkpoint(engine)
+    checkpoint(engine)
+    engine.insert(seats, 300, row(2))
+    engine.wal.commit()
+    before = contents(engine)
+    again, warnings = open_store(disk.crash())
+    assert (contents(again), warnings) == (before, [])

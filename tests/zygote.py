@@ -112,6 +112,7 @@ def _be_a_server(order: dict[str, Any], gate: int) -> None:
 def _plant(name: str) -> None:
     """A bug, so that a test can show that it is caught."""
     from storage import locks
+    from storage.table import Table
     from storage.wal import Wal
 
     if name == "batch never written":
@@ -127,9 +128,11 @@ def _plant(name: str) -> None:
         Wal._write = write  # type: ignore
     if name == "no locks":
         locks.is_free = lambda *_: True
-        locks.live_lease = lambda table, row, token, _: (
-            table.leases.get(row) or locks.Lease(token, 1 << 62, None, ((table, row),))
-        )
+
+        def any_lease(table: Table, row: int, token: int, now: int) -> locks.Lease | None:
+            return table.leases.get(row) or locks.Lease(token, now, None, ((table, row),))
+
+        locks.live_lease = any_lease
         locks.release = lambda table, row, lease: None
 
 
