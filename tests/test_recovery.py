@@ -194,7 +194,7 @@ def test_what_a_killed_checkpoint_left_in_the_page_cache_is_not_relied_on() -> N
 
 
 def _killed_in_a_checkpoint(at: int) -> tuple[FakeDisk | None, Contents]:
-    """Some rows in a first checkpoint, some more in one that is killed at call `at`; None: it came to its end."""
+    """Some rows in a first checkpoint, more in one that is killed at call `at`; None: it came to its end."""
     disk = FakeDisk()
     engine, _ = open_store(disk)
     for number in range(2):
