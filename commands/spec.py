@@ -40,6 +40,7 @@ class Flags(IntFlag):
     NO_MULTI = 32  # refused between MULTI and EXEC
     CONNECTION = 64  # acts on the connection only: its reply shows no stored state
     NOTES_OWN_POSITION = 128  # the engine notes precisely what the reply depends on
+    ON_FULL_DISK = 256  # a WRITE that is allowed there: it lets go, or ends what was begun
 
 
 class Reply(Enum):
@@ -149,6 +150,11 @@ class Command:
     keys: tuple[int, int, int]  # first, last, step, as in COMMAND: a negative last counts from the end
     keys_end: frozenset[bytes]  # words at which keys end that are as many as the client likes
     family: Family | None = None  # of its subcommands
+
+    @property
+    def wants_room(self) -> bool:
+        """Whether a full disk refuses it."""
+        return bool(self.flags & Flags.WRITE) and not self.flags & Flags.ON_FULL_DISK
 
     def keys_of(self, argv: list[bytes]) -> list[bytes]:
         """Those of the arguments that are keys; `argv` has the name, and the arity fits."""

@@ -15,7 +15,7 @@ from storage.table import Table
     least=2,
     keys=(1, -2, 1),
     reply=Reply.INTEGER,
-    flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
+    flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION | Flags.ON_FULL_DISK,
     complexity="O(keys)",
 )
 def unlock(context: Context, table: Table, row: int, words: list[bytes]) -> int:

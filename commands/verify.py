@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from commands.spec import Arg, CommandError, Context, Flags, Job, Reply, command
 from storage.counting_process import counting_beside
+from storage.engine import Engine
 from storage.table import Table
 from storage.verify import Verdict, Verification
 
@@ -21,6 +22,7 @@ from storage.verify import Verdict, Verification
 )
 def verify(context: Context, table: Table, field: bytes, value: bytes) -> Job:
     engine = context.engine
+    _refuse_on_full_disk(engine)
     column = table.schema.field(field)
     if field not in table.index.columns:
         raise CommandError(f"ERR field '{field.decode()}' is not indexed")
@@ -30,7 +32,8 @@ def verify(context: Context, table: Table, field: bytes, value: bytes) -> Job:
     )
 
     def start() -> None:
-        # The table may have been dropped while a checkpoint was waited for.
+        # A checkpoint was waited for, perhaps: the table may have been dropped meanwhile.
+        _refuse_on_full_disk(engine)
         if engine.tables.get(table.name) is not table:
             raise CommandError(f"ERR unknown table '{table.name.decode()}'")
         verification.start()
@@ -38,6 +41,12 @@ def verify(context: Context, table: Table, field: bytes, value: bytes) -> Job:
 
     job.start = start
     return job
+
+
+def _refuse_on_full_disk(engine: Engine) -> None:
+    """Its checkpoint would find no room, and what it rests on may wait for room to become durable."""
+    if engine.readonly_reason is not None:
+        raise CommandError(engine.readonly_reason)
 
 
 def _reply(verdict: Verdict) -> dict[str, int]:

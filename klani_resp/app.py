@@ -21,6 +21,10 @@ from klani_resp.session import Encoded, Session, Transport
 from storage.dismantle import dismantle
 from storage.engine import Engine
 from storage.errors import StoreError
+from storage.fs import is_full
+
+RETRY_SECONDS = 1.0  # between two looks for room on a full disk
+RETRY_SHARE = 10  # and for each second that a checkpoint took before it found none, so many
 
 
 class StorageFailed(Exception):
@@ -34,6 +38,7 @@ class NotYet:
         self.seen = self.appended = self.durable = self.released = 0
         self.tables: dict[bytes, Any] = {}
         self.default_table = b""
+        self.readonly_reason: str | None = None
         self.clock = time.monotonic_ns
 
     def note(self, position: int) -> None: ...
@@ -68,6 +73,7 @@ class App:
         self._receiving: set[trio.CancelScope] = set()
         self._is_stopping = False
         self._next_id = 1
+        self._checkpoint_after = 0.0  # monotonic: not before, on a full disk
         self.slicing = 0  # long replies being made in slices: the loop should not linger
 
     def opened(self, engine: Engine, committer: Committer | InlineCommitter) -> None:
@@ -126,9 +132,26 @@ class App:
             try:
                 self.committer.wake()
             except OSError as error:
-                self.fail(error)
+                self.log_failed(error)
             else:
                 self.take_released()
+
+    def log_failed(self, error: OSError) -> None:
+        """A full disk is waited for: what was accepted stays accepted. Anything else is the end."""
+        if is_full(error):
+            self.engine.disk_full(error)
+        else:
+            self.fail(error)
+
+    def resume_log(self) -> None:
+        """What waits for room may find it now. Raises StorageFailed."""
+        assert isinstance(self.committer, Committer)
+        try:
+            self.committer.resume()
+        except OSError as error:
+            self.log_failed(error)
+        self.check()
+        self.take_released()
 
     def sync_ended(self) -> None:
         """A sync of the log has come to its end. Raises StorageFailed when it did not succeed."""
@@ -136,7 +159,7 @@ class App:
         try:
             self.committer.sync_ended()
         except OSError as error:
-            self.fail(error)
+            self.log_failed(error)
         self.check()
         self.take_released()
         self._released.unpark_all()
@@ -162,7 +185,7 @@ class App:
         try:
             self.committer.make_durable()
         except OSError as error:
-            self.fail(error)
+            self.log_failed(error)
         self.check()
 
     async def durable(self, position: int) -> None:
@@ -190,10 +213,8 @@ class App:
         assert job is not None
         if not job.exclusive:
             return session.finish_job(await self._outcome(session, job))
-        async with self.row_files:
-            with trio.CancelScope(shield=True):  # what `start` began must come to its end
-                reply = session.finish_job(await self._outcome(session, job))
-            return reply  # noqa: RET504 - mypy: a scope may swallow
+        async with self.row_files:  # called off at the end only: Engine.close sees to what `start` began
+            return session.finish_job(await self._outcome(session, job))
 
     async def _outcome(self, session: Session, job: Job) -> object:
         """What the job's `run` gave or raised. An exclusive one must not fail half-way: that is the end."""
@@ -243,17 +264,41 @@ class App:
                 for _ in dismantle(dropped.pop()):
                     await trio.lowlevel.checkpoint()
 
+    @property
+    def is_checkpoint_wanted(self) -> bool:
+        """When due; on a full disk when it would make room there, and again after one that found none."""
+        engine = self.engine
+        if engine.readonly_reason is None:
+            return engine.checkpoint_due
+        wanted = engine.is_checkpoint_helpful or engine.is_checkpoint_missed
+        return wanted and time.monotonic() >= self._checkpoint_after
+
     async def checkpoint(self) -> None:
-        """One checkpoint, from its cut to its end. Raises StorageFailed."""
+        """One checkpoint, from its cut to its end, or to a full disk. Raises StorageFailed."""
         async with self.row_files:
-            if not self.engine.checkpoint_due:
+            if not self.is_checkpoint_wanted:
                 return
-            with trio.CancelScope(shield=True):
-                plan = self.engine.begin_checkpoint()
-                await self.durable(plan.position)
-                try:
-                    await trio.to_thread.run_sync(plan.write)
-                except (OSError, StoreError) as error:
-                    self.fail(error)
-                    self.check()
-                self.engine.end_checkpoint(plan)
+            began = time.monotonic()
+            is_written = await self._write_checkpoint()
+            if not is_written and self.engine.is_checkpoint_helpful:
+                gave_room = await trio.to_thread.run_sync(self.engine.ballast.give_up)
+                is_written = gave_room and await self._write_checkpoint()
+            if not is_written:
+                now = time.monotonic()
+                self._checkpoint_after = now + max(RETRY_SECONDS, RETRY_SHARE * (now - began))
+
+    async def _write_checkpoint(self) -> bool:
+        """False when it found no room."""
+        engine = self.engine
+        plan = engine.begin_checkpoint()
+        await self.durable(plan.position)
+        try:
+            await trio.to_thread.run_sync(plan.write)
+        except (OSError, StoreError) as error:
+            if isinstance(error, OSError) and is_full(error):
+                engine.miss_checkpoint(plan, error)
+                return False
+            self.fail(error)
+            self.check()
+        engine.end_checkpoint(plan)
+        return True

@@ -4,15 +4,18 @@ Invariants:
 1. One write, sync or change of segment is under way, never two; what is appended meanwhile waits.
 2. What replies may show (`Wal.released`) rises only here: with the sync under `always`, else with the write.
 3. After an OSError nothing is committed any more. It comes out of the call that met it.
+4. A full disk is the exception: what waits is committed after `resume`, in its order; syncs go on.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from storage.fs import SyncFailed, final, is_full
 from storage.syncer import Syncer
 from storage.wal import Wal
 
@@ -46,13 +49,26 @@ class Doorbell:
 class Committer:
     """All calls are made on the loop, and none of them waits, but for `stop`."""
 
-    def __init__(self, wal: Wal, syncer: Syncer, *, always: bool, roll: Callable[[], None]) -> None:
-        """`roll` starts `wal.next_segment` somewhere, whose end `rolled` is to be told."""
+    def __init__(
+        self,
+        wal: Wal,
+        syncer: Syncer,
+        *,
+        always: bool,
+        roll: Callable[[], None],
+        prepare: Callable[[], None],
+    ) -> None:
+        """`roll` starts `wal.next_segment` somewhere, whose end `rolled` or `stalled` is to be told.
+
+        `prepare` starts `wal.prepare_segment`.
+        """
         self._wal = wal
         self._syncer = syncer
         self._always = always
         self._roll = roll
+        self._prepare = prepare
         self._is_rolling = False
+        self.is_stalled = False  # what waits is waiting for room on the disk
         self._is_stopped = False
         self._syncing: int | None = None  # what the sync under way makes durable
         self._is_sync_wanted = False
@@ -70,12 +86,19 @@ class Committer:
         if self._syncing is not None or self._is_rolling or self._is_stopped:
             return
         wal = self._wal
-        if wal.pending:
+        if wal.pending and not self.is_stalled:
             if not wal.has_room:
                 self._is_rolling = True
                 self._roll()
                 return
-            wal.write()
+            try:
+                wal.write()
+            except OSError as error:
+                self.is_stalled = is_full(error)
+                raise
+            if wal.offset >= wal.prepare_from:
+                wal.prepare_from = sys.maxsize
+                self._prepare()
         if (self._always or self._is_sync_wanted) and wal.written > wal.durable:
             self._is_sync_wanted = False
             self._syncing = wal.written
@@ -91,8 +114,9 @@ class Committer:
     def _end_sync(self) -> None:
         position, self._syncing = self._syncing, None
         try:
-            self._syncer.finish()
-        except OSError:
+            with final():
+                self._syncer.finish()
+        except SyncFailed:
             self._wal.failed = True
             raise
         assert position is not None, "no sync is under way"
@@ -105,6 +129,16 @@ class Committer:
         if not self._is_stopped:
             self._syncer.watch(self._wal.fd)
             self.wake()
+
+    def stalled(self) -> None:
+        """The log has no next segment: the disk is full."""
+        self._is_rolling = False
+        self.is_stalled = True
+
+    def resume(self) -> None:
+        """There may be room."""
+        self.is_stalled = False
+        self.wake()
 
     def make_durable(self) -> None:
         """All that was appended by now is synced soon, whatever the policy."""
@@ -128,9 +162,13 @@ class InlineCommitter:
         self._release = release
 
     def wake(self) -> None:
-        position = self._wal.commit()
+        wal = self._wal
+        position = wal.commit()
         if position is not None:
             self._release(position)
+        if wal.offset >= wal.prepare_from:
+            wal.prepare_from = sys.maxsize
+            wal.prepare_segment()
 
     def make_durable(self) -> None:
         self.wake()

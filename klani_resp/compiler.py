@@ -129,11 +129,8 @@ def _most(command: Command) -> int | None:
 
 def _source(command: Command, protocol: int) -> str:
     body = [f"if {_arity_violated(command)}: return wrong_arity", "engine = context.engine", "try:"]
-    if command.flags & Flags.WRITE:
-        body += [
-            "    if (reason := getattr(engine, 'readonly_reason', None)) is not None:",
-            "        return error_reply(reason if reason.startswith('MISCONF') else 'MISCONF ' + reason)",
-        ]
+    if command.wants_room:
+        body.append("    if engine.readonly_reason is not None: return error_reply(engine.readonly_reason)")
     body += ["    " + line for line in (*_call(command), *_answer(command, protocol))]
     body += ["except Refusal as error:", "    return refused(engine, error)"]
     return "\n".join(["def run(context, argv):", *("    " + line for line in body)]) + "\n"

@@ -29,6 +29,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     default_table: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}\Z")] = "seats"
     lease_ms: Annotated[int, Meta(ge=1, le=86_400_000)] = 10_000
     checkpoint_bytes: Positive = 64 << 20
+    segment_bytes: Annotated[int, Meta(ge=1 << 16)] = 64 << 20  # of a file of the log
+    ballast_bytes: Annotated[int, Meta(ge=0)] = 64 << 20  # kept back for a full disk; 0: nothing is
 
     connections_max: Positive = 10_000
     listen_backlog_connections: Positive = 511
@@ -60,6 +62,7 @@ OPTIONS = (
     "default_table",
     "lease_ms",
     "checkpoint_bytes",
+    "ballast_bytes",
 )
 
 
@@ -113,4 +116,10 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--default-table", metavar="TABLE", help="table of keys without one (seats)")
     parser.add_argument("--lease-ms", type=int, metavar="MS", help="lease of KL.TRYLOCK without PX (10000)")
     parser.add_argument("--checkpoint-bytes", type=int, metavar="N", help="log between two checkpoints")
+    parser.add_argument(
+        "--ballast-bytes",
+        type=int,
+        metavar="N",
+        help="disk room kept back for when there is no other: for checkpoints, a stop, a start (67108864)",
+    )
     return parser

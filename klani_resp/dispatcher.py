@@ -147,6 +147,10 @@ def _queueing(command: Command) -> Run:
             except CommandError as error:
                 session.spoil_transaction()
                 return error_reply(error.text)
+        reason = context.engine.readonly_reason
+        if reason is not None and command.wants_room:
+            session.spoil_transaction()
+            return error_reply(reason)
         refusal = session.enqueue(argv)
         return QUEUED if refusal is None else error_reply(refusal)
 

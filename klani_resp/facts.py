@@ -94,13 +94,12 @@ class Facts:
             "log_durable": engine.durable,
         }
         if not app.is_loading:
-            reason = getattr(engine, "readonly_reason", None)
             facts |= {
                 "log_commits": engine.wal.groups,
                 "log_sync_ms": getattr(app.committer, "sync_ns", 0) // 1_000_000,
                 "checkpoints": engine.checkpoints,
                 "checkpoint_position": engine.checkpoint_position,
-                "state": "serving" if reason is None else "readonly_full",
+                "state": "serving" if engine.readonly_reason is None else "readonly_full",
             }
         return facts
 

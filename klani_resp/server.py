@@ -1,8 +1,8 @@
 """Composition root: opens the store, listens, serves, drains, closes. One tree of nurseries has all tasks.
 
 serve            shielded from the caller's cancellation, which only starts the drain
-  services       changes of the log's segment; they end last, when nothing can append any more
-    traffic      connections, loading, checkpoints; ends when it is drained, or at the deadline
+  services       segments of the log; they end last, when nothing can append any more
+    traffic      connections, loading, checkpoints, room; ends when it is drained, or at the deadline
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from klani_resp.listeners import (
     unix_socket_identity,
 )
 from klani_resp.reactor import Reactor
+from klani_resp.room import keep_room
 from klani_resp.session import Transport
 from klani_resp.tasks import serve_stream
 from storage.engine import EngineOptions
@@ -95,9 +96,11 @@ class Server:
     def _close_store(self) -> None:
         """Whoever reads the log is told that the end failed, not the start."""
         try:
-            self._app.engine.close()
+            warning = self._app.engine.close()
         except (OSError, StoreError) as error:
-            raise StorageFailed(f"the last checkpoint: {error}") from error
+            raise StorageFailed(f"at its end: {error}") from error
+        if warning:
+            log.warning("%s", warning)
 
     async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         self._listeners = open_listeners(self._config)
@@ -150,6 +153,7 @@ class Server:
             open_syncer(engine.fs),
             always=self._config.appendfsync == "always",
             roll=partial(services.start_soon, self._next_segment),
+            prepare=partial(services.start_soon, self._prepare_segment),
         )
         if self._reactor is not None:
             self._reactor.watch_syncs(self._committer.fd)
@@ -160,6 +164,7 @@ class Server:
         loaded.set()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._checkpoints)
+            nursery.start_soon(partial(keep_room, app, self._committer, self._doorbell))
             if self._reactor is None:
                 nursery.start_soon(self._take_syncs)
             if self._config.appendfsync == "everysec":
@@ -177,12 +182,22 @@ class Server:
         assert self._committer is not None
         try:
             await trio.to_thread.run_sync(self._app.engine.wal.next_segment)
-            self._committer.rolled()
         except OSError as error:
-            self._app.fail(error)
+            self._committer.stalled()
+            self._app.log_failed(error)
+        else:
+            self._committer.rolled()
         self._app.check()
         self._app.take_released()
         self._doorbell.ring()
+
+    async def _prepare_segment(self) -> None:
+        """Beside the loop, ahead of need. Raises StorageFailed."""
+        try:
+            await trio.to_thread.run_sync(self._app.engine.wal.prepare_segment)
+        except OSError as error:
+            self._app.log_failed(error)
+        self._app.check()
 
     async def _sync_each_second(self) -> None:
         while True:
@@ -192,7 +207,7 @@ class Server:
     async def _checkpoints(self) -> None:
         while True:
             await trio.sleep(CHECKPOINT_POLL_SECONDS)
-            if self._app.engine.checkpoint_due:
+            if self._app.is_checkpoint_wanted:
                 await self._app.checkpoint()
             if self._app.engine.dropped:
                 await self._app.free_dropped()
@@ -238,4 +253,6 @@ def engine_options(config: Config) -> EngineOptions:
         appendfsync=config.appendfsync,
         lease_ms=config.lease_ms,
         checkpoint_bytes=config.checkpoint_bytes,
+        segment_bytes=config.segment_bytes,
+        ballast_bytes=config.ballast_bytes,
     )

@@ -276,6 +276,9 @@ class Session:
         if self._spoiled:
             raise CommandError("EXECABORT Transaction discarded because of previous errors.")
         context = self._context
+        reason = context.engine.readonly_reason
+        if reason is not None and self._wants_room(queue):
+            raise CommandError(f"EXECABORT Transaction discarded because of: {reason}")
         replies = [b"*%d\r\n" % len(queue)]
         self._executing = True
         context.engine.begin()
@@ -286,6 +289,11 @@ class Session:
             self._executing = False
         context.engine.note(context.engine.appended)
         return RawReply(b"".join(replies))
+
+    def _wants_room(self, queue: list[Request]) -> bool:
+        """Whether a full disk, which came after they were queued, refuses any: then all, as in Redis."""
+        commands = self._dispatcher.commands
+        return any(commands[argv[0].decode().upper()].wants_room for argv in queue)
 
     def _execute_queued(self, context: Context, argv: Request) -> bytes:
         try:

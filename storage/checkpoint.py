@@ -3,6 +3,10 @@
 Order, each step durable before the next: the log up to the position; the double-write file; the blocks in
 place; the posting lists; the CHECKPOINT file by rename; only then old segments go. A crash in between
 leaves the old CHECKPOINT, whose log is all there; replay is guarded by each row's own position.
+
+A checkpoint that finds the disk full is given up, and a later one, with a cut of its own, does its work: to
+the files that is as a crash. Only one thing is left to do: blocks that began to be put in place may be half
+there, so the double-write file must not be written again before all of its blocks are in place and synced.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from storage.manifest import Manifest, TableState
 from storage.table import Table
 
 if TYPE_CHECKING:
-    from storage.engine import Engine
+    from storage.upkeep import Upkeep
 
 
 # A thread that computes keeps the interpreter for 5 ms each time that the loop asks for it, unless it sleeps.
@@ -29,17 +33,16 @@ PAUSE_SECONDS = 0.00005
 class Checkpoint:
     """The cut is made when this is constructed, on the loop; `write` may run in a thread."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Upkeep) -> None:
         self._fs = engine.fs
         self._directory = engine.directory
+        self._engine = engine
         self._wal = engine.wal
         self.position = engine.wal.appended
         self._tables = list(engine.tables.values())
         self._blocks = sum(table.rows.begin_cut() for table in self._tables)
         self._index = IndexCut(self._tables)
         old = engine.manifest
-        self._old_index = old.index_file
-        self._gone = {state.number for state in old.tables} - {table.number for table in self._tables}
         self.manifest = Manifest(
             uuid=old.uuid,
             epoch=old.epoch,
@@ -70,11 +73,13 @@ class Checkpoint:
             if entry is not None:
                 lists.append(entry)
             yield
+        if self._engine.is_placing:
+            yield from self._put_in_place()
         if self._blocks:
             yield from row_file.write_doublewrite(
                 fs, directory, uuid, self.position, self._slices(), self._blocks
             )
-            yield from row_file.put_in_place(fs, directory, uuid)
+            yield from self._put_in_place()
         yield from index_file.save(fs, directory / self.manifest.index_file, lists)
         self._refuse_if_taken_over()
         self.manifest.save(fs, directory)
@@ -91,25 +96,29 @@ class Checkpoint:
             for blocks, images in table.rows.cut_slices(row_file.STEP_BLOCKS):
                 yield table.number, blocks, images
 
+    def _put_in_place(self) -> Iterator[None]:
+        self._engine.is_placing = True
+        yield from row_file.put_in_place(self._fs, self._directory, self.manifest.uuid_bytes)
+        self._engine.is_placing = False
+
     def _remove_old(self) -> None:
+        """Files of dropped tables, old posting lists, and what checkpoints left that came to no end."""
         fs, directory = self._fs, self._directory
-        if (
-            self._old_index
-            and self._old_index != self.manifest.index_file
-            and fs.exists(directory / self._old_index)
-        ):
-            fs.unlink(directory / self._old_index)
-        for number in self._gone:
-            path = row_file.table_path(directory, number)
-            if fs.exists(path):
-                fs.unlink(path)
-        fs.fsync_directory(directory / "tables")
+        tables = directory / "tables"
+        kept = {row_file.table_path(directory, table.number).name for table in self._tables}
+        for name in fs.names(tables):
+            if name not in kept:
+                fs.unlink(tables / name)
+        for name in fs.names(directory):
+            if name.startswith("index-") and name != self.manifest.index_file:
+                fs.unlink(directory / name)
+        fs.fsync_directory(tables)
         fs.fsync_directory(directory)
 
-    def finish(self) -> None:
-        """On the loop, when `write` is done."""
+    def finish(self, *, is_written: bool = True) -> None:
+        """On the loop, when `write` has come to its end; or, not written, to a full disk."""
         for table in self._tables:
-            table.rows.end_cut()
+            table.rows.end_cut(is_written=is_written)
 
 
 def _state(table: Table) -> TableState:

@@ -17,13 +17,14 @@ from typing import Any
 
 from storage import format as fmt
 from storage import locks
-from storage.checkpoint import Checkpoint
+from storage.ballast import Ballast
 from storage.errors import StoreError, no_row
 from storage.fs import Fs
 from storage.index import Posting
 from storage.manifest import Manifest
 from storage.schema import TABLE_NAME, RowShape, Schema, Value
 from storage.table import Table
+from storage.upkeep import Upkeep
 from storage.wal import SEGMENT_BYTES, Wal
 
 RECORD_HEAD_BYTES = fmt.RECORD.size
@@ -39,9 +40,10 @@ class EngineOptions:
     lease_ms: int = 10_000
     checkpoint_bytes: int = 64 << 20
     segment_bytes: int = SEGMENT_BYTES
+    ballast_bytes: int = 0
 
 
-class Engine:
+class Engine(Upkeep):
     def __init__(
         self,
         fs: Fs,
@@ -49,14 +51,12 @@ class Engine:
         manifest: Manifest,
         tables: list[Table],
         wal: Wal,
+        ballast: Ballast,
         options: EngineOptions,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self.fs = fs
-        self.directory = directory
-        self.manifest = manifest
+        super().__init__(fs, directory, manifest, wal, ballast)
         self.options = options
-        self.wal = wal
         self.clock = clock
         self.tables = {table.name: table for table in tables}
         self.by_number = {table.number: table for table in tables}
@@ -69,15 +69,11 @@ class Engine:
         self.released = wal.durable
         self.seen = 0
         self.token = manifest.tokens  # the last one given out
-        self._tokens_reserved = manifest.tokens
+        self.tokens_reserved = manifest.tokens
         self._tokens_enough = manifest.tokens  # a token above it wants more set aside
         self._token_position = 0
         self.catalog_position = manifest.catalog_position
-        self.checkpoint_position = manifest.position
-        self.checkpoints = 0
-        self.readonly_reason: str | None = None
         self.dropped: list[Table] = []  # whose memory is still to be freed: storage.dismantle
-        self.lock_fd = -1
 
     # --- positions ------------------------------------------------------------------------------------
 
@@ -128,14 +124,10 @@ class Engine:
 
     def reserve_tokens(self) -> None:
         """Sets a range of tokens aside in the log, half a range before it is needed."""
-        self._tokens_reserved = min(self.token + fmt.TOKENS_RESERVED, fmt.TOKEN_MAX)
-        self._tokens_enough = self._tokens_reserved - fmt.TOKENS_RESERVED // 2
-        self.wal.append(fmt.RECORD.pack(fmt.RECORD.size, fmt.Kind.RESERVE, 0, 0, 0, self._tokens_reserved))
+        self.tokens_reserved = min(self.token + fmt.TOKENS_RESERVED, fmt.TOKEN_MAX)
+        self._tokens_enough = self.tokens_reserved - fmt.TOKENS_RESERVED // 2
+        self.wal.append(fmt.RECORD.pack(fmt.RECORD.size, fmt.Kind.RESERVE, 0, 0, 0, self.tokens_reserved))
         self._token_position = self.wal.appended
-
-    @property
-    def tokens_reserved(self) -> int:
-        return self._tokens_reserved
 
     # --- tables ---------------------------------------------------------------------------------------
 
@@ -359,29 +351,3 @@ class Engine:
         if free and table.leases:
             total -= sum(1 for row in locks.taken(table, self.clock()) if row in posting.rows)
         return total
-
-    # --- checkpoints ----------------------------------------------------------------------------------
-
-    def begin_checkpoint(self) -> Checkpoint:
-        """Fixes the cut here. The caller runs `write` beside the loop, then `end_checkpoint`."""
-        return Checkpoint(self)
-
-    def end_checkpoint(self, checkpoint: Checkpoint) -> None:
-        checkpoint.finish()
-        self.checkpoint_position = checkpoint.position
-        self.manifest = checkpoint.manifest
-        self.checkpoints += 1
-        for table in self.tables.values():
-            table.index.drop_empty(self.released)
-
-    def close(self) -> None:
-        """A clean end: all that was appended is made durable, a last checkpoint names it, the lock goes."""
-        self.wal.commit()
-        self.wal.sync()
-        if self.wal.appended > self.checkpoint_position:
-            checkpoint = self.begin_checkpoint()
-            for _ in checkpoint.steps():  # no pauses: nobody else wants the interpreter
-                pass
-            self.end_checkpoint(checkpoint)
-        self.wal.close()
-        self.fs.close(self.lock_fd)

@@ -2,6 +2,10 @@
 
 An `Fs` has no state of its own; descriptors are plain ints. `OsFs` is the real thing. Short writes are
 looped over here, so that no caller can forget it.
+
+Two kinds of errors: a disk without room (`is_full`) refused a call, which may be made again later; all
+others are final, and so is each failed sync (SyncFailed), whatever its errno: what it should have made
+durable may be gone, and no later sync would say so.
 """
 
 from __future__ import annotations
@@ -17,6 +21,25 @@ from typing import Protocol
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class SyncFailed(OSError):
+    """Nobody knows what is on disk now."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the call failed for want of room and may be made again when there is some."""
+    return isinstance(error, OSError) and error.errno in FULL and not isinstance(error, SyncFailed)
+
+
+@contextmanager
+def final() -> Iterator[None]:
+    """Errors, whatever they say, become SyncFailed."""
+    try:
+        yield
+    except OSError as error:
+        raise SyncFailed(error.errno, error.strerror, error.filename) from error
 
 
 class Fs(Protocol):
@@ -118,21 +141,24 @@ class OsFs:
             self.pwrite(fd, bytes(length), 0)
 
     def fsync(self, fd: int) -> None:
-        if sys.platform == "darwin":
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(fd)
+        with final():
+            if sys.platform == "darwin":
+                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            else:
+                os.fsync(fd)
 
     def fdatasync(self, fd: int) -> None:
-        if hasattr(os, "fdatasync"):
-            os.fdatasync(fd)
-        else:
-            self.fsync(fd)
+        with final():
+            if hasattr(os, "fdatasync"):
+                os.fdatasync(fd)
+            else:
+                self.fsync(fd)
 
     def fsync_directory(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(fd)
+            with final():
+                os.fsync(fd)
         finally:
             os.close(fd)
 
@@ -156,15 +182,23 @@ class OsFs:
 
 @contextmanager
 def replace_durably(fs: Fs, path: Path) -> Iterator[int]:
-    """A descriptor to write `path` anew, so that a crash leaves the old file or the new one, whole."""
+    """A descriptor to write `path` anew, so that a crash leaves the old file or the new one, whole.
+
+    On a full disk the old one stays, and nothing is left of the new one.
+    """
     temporary = path.with_name(path.name + ".tmp")
     fd = fs.create(temporary)
     try:
-        yield fd
-        fs.fsync(fd)
-    finally:
-        fs.close(fd)
-    fs.rename(temporary, path)
+        try:
+            yield fd
+            fs.fsync(fd)
+        finally:
+            fs.close(fd)
+        fs.rename(temporary, path)
+    except OSError as error:
+        if is_full(error):
+            fs.unlink(temporary)
+        raise
     fs.fsync_directory(path.parent)
 
 

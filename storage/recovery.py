@@ -6,6 +6,9 @@ as of the checkpoint; replay sets them right for all rows that the log has, also
 checkpoint brought to disk. 5. The log: a torn tail is cut off, damage refuses the start before anything is
 changed. 6. Records whose durability nothing names are written again in a new segment and synced before
 anyone sees them. 7. The new epoch and a range of tokens. 8. What an earlier crash left behind is removed.
+
+On a full disk a start takes the ballast's room. Without enough of it the start is refused, before anything
+else is changed.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,9 +25,10 @@ from pyroaring import BitMap
 
 from storage import format as fmt
 from storage import index_file, row_file
+from storage.ballast import Ballast
 from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError, StartError
-from storage.fs import Fs, OsFs
+from storage.fs import Fs, OsFs, is_full
 from storage.log_reader import Log, reading_log
 from storage.manifest import NAME as MANIFEST_NAME
 from storage.manifest import Manifest
@@ -76,8 +81,10 @@ class Opening:
             self.lock()
         try:
             yield from self._open()
-        except BaseException:
+        except BaseException as error:
             self._fs.close(self._lock_fd)
+            if is_full(error):
+                raise StartError(f"{self._directory}: no room for a start: {error}") from error
             raise
 
     def _open(self) -> Iterator[float]:
@@ -100,8 +107,7 @@ class Opening:
                 yield 0.3 + 0.3 * (position - manifest.position) / total
         for share in replay.finish():
             yield 0.6 + 0.4 * share
-        loaded.restore_in_place()
-        self._engine = self._start(manifest, replay, log)
+        self._engine = self._start(manifest, loaded, replay, log)
 
     def _manifest(self) -> Manifest:
         fs, directory = self._fs, self._directory
@@ -122,12 +128,12 @@ class Opening:
         manifest.save(fs, directory)
         return manifest
 
-    def _start(self, manifest: Manifest, replay: Replay, log: Log) -> Engine:
+    def _start(self, manifest: Manifest, loaded: Loaded, replay: Replay, log: Log) -> Engine:
         """A new epoch, a new segment with the doubtful tail, and the old tail cut off."""
         fs, directory, options = self._fs, self._directory, self._options
         fs.fsync_directory(directory / "tables")  # a killed checkpoint may have named row files there
+        ballast = Ballast(fs, directory, options.ballast_bytes)
         manifest.epoch += 1
-        manifest.save(fs, directory)
         doubtful = [batch for batch in log.batches if batch.end > log.durable]
         begin = doubtful[0].first if doubtful else log.end
         wal = Wal(
@@ -138,11 +144,12 @@ class Opening:
             position=begin,
             policy=options.appendfsync,
             segment_bytes=options.segment_bytes,
+            ballast=ballast,
         )
-        payload = sum(fmt.padded(len(batch.payload)) for batch in doubtful)
+        self._take_over(manifest, loaded, wal, ballast, sum(fmt.padded(len(b.payload)) for b in doubtful))
         superseded = [path for first, path in log.segments if first >= begin]
         wal.segments = [(first, path) for first, path in log.segments if first < begin]
-        wal.open_segment(payload, [batch.payload for batch in doubtful])
+        wal.open_segment([batch.payload for batch in doubtful])
         for path in superseded:
             if path.name != wal.segments[-1][1].name:
                 fs.unlink(path)
@@ -156,15 +163,33 @@ class Opening:
         manifest.next_table = replay.next_table
         manifest.tokens = replay.tokens
         manifest.catalog_position = replay.catalog_position
-        engine = Engine(fs, directory, manifest, list(replay.tables.values()), wal, options, self._clock)
-        engine.checkpoint_position = manifest.position
+        engine = Engine(
+            fs, directory, manifest, list(replay.tables.values()), wal, ballast, options, self._clock
+        )
         engine.lock_fd = self._lock_fd
         engine.reserve_tokens()
         wal.commit()
         wal.sync()
         engine.released_to(wal.durable)
         self._sweep(engine)
+        error = ballast.try_to_make()
+        if error is not None:
+            engine.disk_full(error)
         return engine
+
+    def _take_over(
+        self, manifest: Manifest, loaded: Loaded, wal: Wal, ballast: Ballast, batch_bytes: int
+    ) -> None:
+        """The first changes. Room for the log comes before them: where it lacks all is as it was."""
+        try:
+            wal.reserve_segment(batch_bytes)
+            ballast.lend(loaded.restore_in_place)
+            ballast.lend(partial(manifest.save, self._fs, self._directory))
+        except OSError as error:
+            if is_full(error):
+                wal.drop_next()
+                ballast.try_to_make()
+            raise
 
     def _sweep(self, engine: Engine) -> None:
         """Removes the files of a checkpoint or a start that a crash kept from its end."""
@@ -283,15 +308,17 @@ class Loaded:
         self.warnings.append(f"{path}: block {block} was torn; restored from the double-write file")
 
     def restore_in_place(self) -> None:
-        """Before anything may overwrite the double-write file."""
-        if self._restored:
-            files = row_file.RowFiles(self._fs, self._directory)
-            try:
-                for place, image in self._restored:
-                    files.write([(place.table, place.block)], image)
-                files.sync()
-            finally:
-                files.close()
+        """Before anything may overwrite the double-write file, its blocks are in place, and durable there: a
+        process that was killed may have put them there without its syncs."""
+        files = row_file.RowFiles(self._fs, self._directory)
+        try:
+            for place, image in self._restored:
+                files.write([(place.table, place.block)], image)
+            for number in self.tables:
+                files.sync_table(number)
+            files.sync_names()
+        finally:
+            files.close()
 
     def load_index(self) -> Iterator[float]:
         path = self._directory / self._manifest.index_file

@@ -39,9 +39,7 @@ def write_doublewrite(
 
     The header's checksum covers the places; each block bears its own.
     """
-    path = directory / DOUBLEWRITE_NAME
-    known = fs.exists(path)
-    fd = fs.open(path)
+    fd = fs.open(directory / DOUBLEWRITE_NAME)
     try:
         fs.pwrite(fd, bytes(fmt.BLOCK_BYTES), 0)
         fs.fsync(fd)  # the old header must be gone before the blocks that it names are overwritten
@@ -63,8 +61,7 @@ def write_doublewrite(
         fs.fsync(fd)
     finally:
         fs.close(fd)
-    if not known:
-        fs.fsync_directory(directory)
+    fs.fsync_directory(directory)  # that it was there before does not say that its name is durable
 
 
 def _data_offset(count: int) -> int:
@@ -120,13 +117,17 @@ def put_in_place(fs: Fs, directory: Path, uuid: bytes) -> Iterator[None]:
                 unsynced = 0
             yield
         files.sync()
+        files.sync_names()
     finally:
         files.close()
         fs.close(copies)
 
 
 class RowFiles:
-    """The row files that blocks are being put into, one open at a time. Nothing is durable before `sync`."""
+    """The row files that blocks are being put into, one open at a time.
+
+    Nothing is durable before `sync` and `sync_names`.
+    """
 
     def __init__(self, fs: Fs, directory: Path) -> None:
         self._fs = fs
@@ -134,7 +135,6 @@ class RowFiles:
         self._table = -1
         self._fd = -1
         self._is_synced = True
-        self._is_new = False  # a name that its directory may not keep yet
 
     def write(self, blocks: list[tuple[int, int]], images: bytes) -> None:
         """Table and number of each block, their sealed images one behind another; neighbours in one write."""
@@ -152,18 +152,24 @@ class RowFiles:
     def _open(self, table: int) -> None:
         self.sync()
         self.close()
-        path = table_path(self._directory, table)
-        self._is_new = not self._fs.exists(path)
-        self._fd = self._fs.open(path)
+        self._fd = self._fs.open(table_path(self._directory, table))
         self._table = table
 
     def sync(self) -> None:
         if not self._is_synced:
             self._fs.fsync(self._fd)
             self._is_synced = True
-        if self._is_new:
-            self._fs.fsync_directory(self._directory / "tables")
-            self._is_new = False
+
+    def sync_table(self, number: int) -> None:
+        """All that was ever written to its file, by whomever."""
+        if self._fs.exists(table_path(self._directory, number)):
+            self._open(number)
+            self._is_synced = False
+            self.sync()
+
+    def sync_names(self) -> None:
+        """Always: a file may be there since a checkpoint that came to no end, and its name not be durable."""
+        self._fs.fsync_directory(self._directory / "tables")
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -45,6 +45,7 @@ class Rows:
         self.present = BitMap()
         self.dirty: set[int] = set()
         self.cut: set[int] | None = None
+        self.sliced: list[int] = []  # blocks that `cut_slices` took off the cut
         self.preimages: dict[int, bytes] = {}
         self.before: dict[int, bytes] | None = None
         # Row's offset in its directory: one look-up, where divmod and two multiplications cost 3 x as much.
@@ -91,6 +92,7 @@ class Rows:
         assert self.cut is None, "one cut at a time"
         self.cut, self.dirty = self.dirty, set()
         self.before = {}
+        self.sliced = []
         return len(self.cut)
 
     def _keep(self, row: int, block: int, directory: mmap.mmap, offset: int) -> None:
@@ -130,8 +132,14 @@ class Rows:
                         cut.remove(block)
                     except KeyError:
                         images[at * size : (at + 1) * size] = preimages.pop(block)
+                self.sliced += part
                 yield part, images
 
-    def end_cut(self) -> None:
+    def end_cut(self, *, is_written: bool = True) -> None:
+        """A cut that was not written leaves its blocks dirty."""
+        if not is_written:
+            assert self.cut is not None
+            self.dirty.update(self.cut, self.sliced)  # what a writer took off is dirty again already
         self.cut = self.before = None
         self.preimages = {}
+        self.sliced = []

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from storage.counting import Counted, Counting, CountingError, Question
+from storage.errors import StoreError
+from storage.fs import is_full
 from storage.schema import Value
 from storage.table import Table
 
@@ -44,8 +46,8 @@ class Verification:
         self._checkpoint = self._engine.begin_checkpoint()
         self.position = self._checkpoint.position
 
-    def run(self) -> Verdict | CountingError:
-        """The verdict, or why there is none; the checkpoint that was begun is made in either case."""
+    def run(self) -> Verdict | CountingError | OSError:
+        """The verdict, or why there is none: the checkpoint that was begun is made, or the disk is full."""
         question = Question(
             directory=self._engine.directory,
             table=self._table.number,
@@ -62,6 +64,10 @@ class Verification:
                 self._checkpoint.write()
             return self._judge(from_log, counting.from_rows(question), counting.from_index(question))
         except CountingError as error:
+            return error
+        except OSError as error:
+            if not is_full(error):
+                raise
             return error
         finally:
             counting.close()
@@ -81,8 +87,13 @@ class Verification:
             ok=agreed and not corrupt and from_rows.rows == state.rows == from_index.rows,
         )
 
-    def finish(self, outcome: Verdict | CountingError) -> Verdict:
-        self._engine.end_checkpoint(self._checkpoint)
+    def finish(self, outcome: Verdict | CountingError | OSError) -> Verdict:
+        engine = self._engine
+        if isinstance(outcome, OSError):
+            engine.miss_checkpoint(self._checkpoint, outcome)
+            assert engine.readonly_reason is not None
+            raise StoreError(engine.readonly_reason)
+        engine.end_checkpoint(self._checkpoint)
         if isinstance(outcome, CountingError):
             raise outcome
         return outcome

@@ -3,25 +3,34 @@
 Invariants: 1. `durable` <= `written` <= `appended`, and none ever falls. 2. A batch starts on a 512-byte
 boundary: a write never touches a sector with durable bytes. 3. `durable` rises only after the sync of the
 bytes below it succeeded. 4. After a failed write or sync nothing is written any more: `failed` is set and
-every later call raises.
+every later call raises. 5. A full disk is no such failure: the call that met it has changed nothing, what
+waits still waits, and the call may be made again.
 
 Group commit as LevelDB's `BuildBatchGroup` has it: whoever commits takes all that waits. `write` puts it in
 the file, on the loop; the sync of `fd` runs beside the loop, and `synced` says how far it came.
 `commit`, `sync` and `next_segment` do all of their work before they come back.
+
+The next segment is preallocated while there is much room in this one (`prepare_segment`): a full disk shows
+there. A log that cannot have it uses up what is left, then the ballast's room.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from storage import format as fmt
-from storage.fs import Fs
+from storage.ballast import Ballast
+from storage.fs import Fs, SyncFailed, final, is_full
 
 SEGMENT_BYTES = 64 << 20
+NEXT_NAME = "next.tmp"  # the segment to come
+PREPARED_FROM = 1 / 4  # of a segment in use: from here on the next one should be there
+SMALL = 1 / 4  # of a segment: what a log takes that has to make do with the last room there is
 
 
 def segment_name(first: int, epoch: int) -> str:
@@ -39,8 +48,10 @@ class Wal:
         position: int,
         policy: str = "always",
         segment_bytes: int = SEGMENT_BYTES,
+        ballast: Ballast,
     ) -> None:
         self._fs = fs
+        self._ballast = ballast
         self.directory = directory
         self._uuid = uuid
         self._epoch = epoch
@@ -52,8 +63,12 @@ class Wal:
         self._queue: list[bytes] = []
         self._frame: list[bytes] | None = None
         self._fd = -1
-        self._offset = 0
+        self.offset = 0  # what is used of the segment
+        self.prepare_from = 0  # the offset from which on the next segment is wanted and not asked for yet
         self._room = 0
+        self._next_fd = -1
+        self._next_room = 0
+        self._preparing = threading.RLock()
         self._salt = 0
         self._crc = 0
         self.failed = False
@@ -101,16 +116,24 @@ class Wal:
     @property
     def has_room(self) -> bool:
         """Whether all that waits fits into the segment."""
-        return self._offset + fmt.padded(self.appended - self.written) <= self._room
+        return self.offset + fmt.padded(self.appended - self.written) <= self._room
 
     def write(self) -> None:
-        """Puts all that waits into the file as one batch; there must be room. An OSError is final."""
+        """Puts all that waits into the file as one batch; there must be room.
+
+        An OSError is final, but for a full disk: what waited waits again (some file systems take room for
+        each write, preallocated or not).
+        """
         self._refuse_if_failed()
         queue, self._queue = self._queue, []
+        payload = b"".join(queue)
         try:
-            self._write(b"".join(queue))
-        except OSError:
-            self.failed = True
+            self._write(payload)
+        except OSError as error:
+            if is_full(error):
+                self._queue.insert(0, payload)
+            else:
+                self.failed = True
             raise
         self.groups += 1
 
@@ -126,8 +149,9 @@ class Wal:
         position = self.written
         if position > self.durable and self._fd >= 0:
             try:
-                self._fs.fdatasync(self._fd)
-            except OSError:
+                with final():
+                    self._fs.fdatasync(self._fd)
+            except SyncFailed:
                 self.failed = True
                 raise
             self.synced(position)
@@ -144,61 +168,103 @@ class Wal:
             self.sync()
         return self.released
 
-    def next_segment(self) -> None:
-        """A new preallocated segment that begins at `written`, with room for all that waits. Blocks.
-
-        The one before is synced first. Records may be appended meanwhile.
-        """
-        self.sync()
-        waiting = self.appended - self.written
-        try:
-            if self._fd >= 0:
-                fd, self._fd = self._fd, -1
-                self._fs.close(fd)
-            self.open_segment(fmt.padded(waiting))
-        except OSError:
-            self.failed = True
-            raise
-
     def _refuse_if_failed(self) -> None:
         if self.failed:
             raise OSError(errno.EIO, "the log failed before; what is on disk is not known")
 
     def _write(self, payload: bytes) -> None:
-        batch, self._crc = fmt.encode_batch(
-            self._salt, self.written, self.durable, time.time_ns() // 1_000_000, self._crc, payload
-        )
-        self._fs.pwrite(self._fd, batch, self._offset)
-        self._offset += len(batch)
+        batch, crc = fmt.encode_batch(self._salt, self.written, self.durable, _unix_ms(), self._crc, payload)
+        self._fs.pwrite(self._fd, batch, self.offset)
+        self._crc = crc
+        self.offset += len(batch)
         self.written += len(payload)
 
-    def open_segment(self, batch_bytes: int = 0, carried: Sequence[bytes] = ()) -> None:
-        """A segment with room for `batch_bytes`. At a start it carries the records of doubtful durability.
+    # --- segments -------------------------------------------------------------------------------------
+
+    def prepare_segment(self) -> None:
+        """Preallocates the next segment unless it is there. On a full disk nothing is left of it."""
+        with self._preparing:
+            self._prepare(self._segment_bytes)
+
+    def next_segment(self) -> None:
+        """A new segment that begins at `written`, with room for all that waits. Blocks.
+
+        The one before is synced first. Records may be appended meanwhile. On a full disk the ballast's room
+        is taken; one that is full all the same changes nothing. Any other OSError is final.
+        """
+        self.sync()
+        with self._preparing:
+            try:
+                self.reserve_segment(fmt.padded(self.appended - self.written))
+                self.open_segment()
+            except OSError as error:
+                self.failed = not is_full(error)
+                raise
+
+    def reserve_segment(self, batch_bytes: int) -> None:
+        """As `prepare_segment`, with room for `batch_bytes` and the last that the disk has."""
+        with self._preparing:
+            try:
+                self._prepare(self._segment_bytes, batch_bytes)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                self._ballast.give_up()
+                # Not all of it: a checkpoint is what makes room again, and needs some.
+                self._prepare(int(self._segment_bytes * SMALL), batch_bytes)
+
+    def _prepare(self, room: int, batch_bytes: int = 0) -> None:
+        fs = self._fs
+        room = max(room, fmt.SEGMENT_BYTES + batch_bytes)
+        if self._next_room >= room:
+            return
+        path = self.directory / NEXT_NAME
+        if self._next_fd < 0:
+            self._next_fd = fs.create(path)
+        try:
+            fs.allocate(self._next_fd, room)
+        except OSError as error:
+            if is_full(error):
+                self.drop_next()
+            raise
+        self._next_room = room
+
+    def drop_next(self) -> None:
+        """The next segment's room is for something else."""
+        if self._next_fd >= 0:
+            fd, self._next_fd, self._next_room = self._next_fd, -1, 0
+            self._fs.close(fd)
+            self._fs.unlink(self.directory / NEXT_NAME)
+
+    def open_segment(self, carried: Sequence[bytes] = ()) -> None:
+        """Goes on in the segment that was reserved. At a start it carries the records of doubtful durability.
 
         They are in it before it has its name: a crash must not find it empty in place of the old one.
         """
-        fs = self._fs
-        room = max(self._segment_bytes, fmt.SEGMENT_BYTES + batch_bytes)
-        first = self.written
+        fs, fd, first = self._fs, self._next_fd, self.written
         path = self.directory / segment_name(first, self._epoch)
-        temporary = path.with_suffix(".tmp")
-        fd = fs.create(temporary)
-        fs.allocate(fd, room)
-        self._salt = int.from_bytes(os.urandom(8), "little")
-        fs.pwrite(fd, fmt.encode_segment(self._uuid, self._epoch, self._salt, first), 0)
-        self._fd = fd
-        self._offset = fmt.SEGMENT_BYTES
-        self._room = room
-        self._crc = 0
+        salt = int.from_bytes(os.urandom(8), "little")
+        fs.pwrite(fd, fmt.encode_segment(self._uuid, self._epoch, salt, first), 0)
+        offset, crc, position = fmt.SEGMENT_BYTES, 0, first
         for payload in carried:
-            self.appended += len(payload)
-            self._write(payload)
+            batch, crc = fmt.encode_batch(salt, position, first, _unix_ms(), crc, payload)
+            fs.pwrite(fd, batch, offset)
+            offset += len(batch)
+            position += len(payload)
         fs.fsync(fd)
-        fs.rename(temporary, path)
+        fs.rename(self.directory / NEXT_NAME, path)
         fs.fsync_directory(self.directory)
-        self.durable = self.written
         if (first, path) not in self.segments:  # else one that was too small: this has taken its name
             self.segments.append((first, path))
+        before, self._fd, self._next_fd = self._fd, fd, -1
+        self._room, self._next_room = self._next_room, 0
+        self.prepare_from = int(self._room * PREPARED_FROM)
+        self.offset, self._salt, self._crc = offset, salt, crc
+        self.appended += position - first
+        self.written = self.durable = position
+        if before >= 0:
+            with final():  # it cannot be done again
+                fs.close(before)
 
     def drop_before(self, position: int) -> None:
         """Removes segments that hold nothing at or above `position`."""
@@ -208,10 +274,20 @@ class Wal:
             del self.segments[0]
             self._fs.fsync_directory(self.directory)
 
-    def close(self) -> None:
+    def close(self, *, give_back: bool = False) -> None:
+        """`give_back`: the room that was preallocated and not used, too, for whoever starts next."""
+        self.drop_next()
         if self._fd >= 0:
-            self._fs.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            try:
+                if give_back:
+                    self._fs.truncate(fd, self.offset)
+            finally:
+                self._fs.close(fd)
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _continued(record: bytes) -> bytes:

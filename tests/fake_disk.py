@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from storage.fs import final
+
 SECTOR_BYTES = 512
 
 
@@ -284,7 +286,8 @@ class FakeDisk:
     def fsync(self, fd: int) -> None:
         file = self._fds[fd][0]
         try:
-            self._call(f"fsync {fd}")
+            with final():
+                self._call(f"fsync {fd}")
         except OSError:
             file.refused += file.unsynced
             file.unsynced.clear()
@@ -295,7 +298,8 @@ class FakeDisk:
         self.fsync(fd)
 
     def fsync_directory(self, path: Path) -> None:
-        self._call(f"fsync_directory {path.name}")
+        with final():
+            self._call(f"fsync_directory {path.name}")
         for change in self.unsynced_names:
             if change.name.parent == path:
                 change.apply(self.durably_named)

@@ -50,10 +50,16 @@ class Bed:
         self.engine.wal.sync()
         self.syncer = StepSyncer(self.disk)
         self.rolls = 0
-        self.committer = Committer(self.engine.wal, self.syncer, always=policy == "always", roll=self._roll)
+        self.prepares = 0
+        self.committer = Committer(
+            self.engine.wal, self.syncer, always=policy == "always", roll=self._roll, prepare=self._prepare
+        )
 
     def _roll(self) -> None:
         self.rolls += 1
+
+    def _prepare(self) -> None:
+        self.prepares += 1
 
     def insert(self, number: int) -> int:
         self.engine.insert(self.engine.table(b"t"), number, row(1))

@@ -1,0 +1,127 @@
+"""What whoever runs the store does with it beside commands: checkpoints, room on the disk, the end.
+
+A full disk is a state, not an end: `readonly_reason` is set, and new writes are refused with it. What was
+accepted is still committed, into the segment in use, then into the ballast's room. `make_room` is tried again
+until it succeeds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from storage.ballast import Ballast
+from storage.checkpoint import Checkpoint
+from storage.fs import Fs, is_full
+from storage.manifest import Manifest
+from storage.table import Table
+from storage.wal import Wal
+
+
+class Upkeep:
+    """The part of an Engine that commands do not call; on the loop, but for what says that it blocks."""
+
+    tables: dict[bytes, Table]
+    released: int
+    tokens_reserved: int
+    next_table: int
+    catalog_position: int
+
+    def __init__(self, fs: Fs, directory: Path, manifest: Manifest, wal: Wal, ballast: Ballast) -> None:
+        self.fs = fs
+        self.directory = directory
+        self.manifest = manifest
+        self.wal = wal
+        self.ballast = ballast
+        self.checkpoint_position = manifest.position
+        self.checkpoints = 0
+        self.readonly_reason: str | None = None  # what new writes are answered while the disk is full
+        self.is_checkpoint_missed = False  # the last one found no room
+        self.is_placing = False  # blocks of the double-write file may be half in their places
+        self._cut: Checkpoint | None = None
+        self.lock_fd = -1
+
+    # --- checkpoints ----------------------------------------------------------------------------------
+
+    def begin_checkpoint(self) -> Checkpoint:
+        """Fixes the cut here. The caller runs `write` beside the loop, then ends it or gives it up."""
+        self._cut = Checkpoint(self)
+        return self._cut
+
+    def end_checkpoint(self, checkpoint: Checkpoint) -> None:
+        checkpoint.finish()
+        self._cut = None
+        self.checkpoint_position = checkpoint.position
+        self.manifest = checkpoint.manifest
+        self.checkpoints += 1
+        self.is_checkpoint_missed = False
+        for table in self.tables.values():
+            table.index.drop_empty(self.released)
+
+    def miss_checkpoint(self, checkpoint: Checkpoint, error: OSError) -> None:
+        """It met a full disk: a later one does its work."""
+        checkpoint.finish(is_written=False)
+        self._cut = None
+        self.is_checkpoint_missed = True
+        self.disk_full(error)
+
+    @property
+    def is_checkpoint_helpful(self) -> bool:
+        """Whether a checkpoint would free a segment of the log: worth the ballast's room."""
+        return len(self.wal.segments) > 1 and self.wal.appended > self.checkpoint_position
+
+    # --- room -----------------------------------------------------------------------------------------
+
+    def disk_full(self, error: OSError) -> None:
+        """No new writes from here on, until `room_is_back`."""
+        if self.readonly_reason is None:
+            self.readonly_reason = (
+                f"MISCONF Errors writing to the log: {os.strerror(error.errno or 0)}. "
+                "Commands that may modify the data set are disabled until there is room on the disk."
+            )
+
+    def make_room(self) -> None:
+        """The next segment, then the ballast. Blocks; an OSError when the disk is full still."""
+        self.wal.prepare_segment()
+        self.ballast.make()
+
+    def room_is_back(self) -> None:
+        self.readonly_reason = None
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def close(self) -> str:
+        """A clean end: all that was appended is made durable, a last checkpoint names it, the lock goes.
+
+        A full disk may leave the last checkpoint out; answers what is to be said of that.
+        """
+        if self._cut is not None:  # its writer was called off before it began
+            self._cut.finish(is_written=False)
+        self.wal.commit()
+        self.wal.sync()
+        warning = ""
+        if self.wal.appended > self.checkpoint_position:
+            self.wal.drop_next()
+            error = self._last_checkpoint()
+            if error is not None and self.ballast.give_up():
+                error = self._last_checkpoint()
+            if error is not None:
+                warning = f"no room for the last checkpoint ({error}): the next start reads the log instead"
+        self.wal.close(give_back=self.readonly_reason is not None)
+        self.ballast.try_to_make()
+        self.fs.close(self.lock_fd)
+        return warning
+
+    def _last_checkpoint(self) -> OSError | None:
+        """What kept it from its end, if the disk is full."""
+        checkpoint = self.begin_checkpoint()
+        try:
+            for _ in checkpoint.steps():  # no pauses: nobody else wants the interpreter
+                pass
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self.miss_checkpoint(checkpoint, error)
+            return error
+        self.end_checkpoint(checkpoint)
+        return None
