@@ -54,10 +54,10 @@ class Counters:
 
 
 class App:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, dispatcher: Dispatcher | None = None) -> None:
         self.config = config
         self.engine: Engine = cast(Engine, NotYet())
-        self.dispatcher = Dispatcher(load())
+        self.dispatcher = dispatcher or Dispatcher(load())
         self.counters = Counters()
         self.sessions: dict[int, Session] = {}
         self.loading_progress = 0.0

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from storage.fs import Fs, is_full
+from storage.fs import Fs, is_full, met_full_disk
 
 NAME = "ballast"
 
@@ -55,13 +55,7 @@ class Ballast:
 
     def try_to_make(self) -> OSError | None:
         """What the full disk said, if it is."""
-        try:
-            self.make()
-        except OSError as error:
-            if not is_full(error):
-                raise
-            return error
-        return None
+        return met_full_disk(self.make)
 
     def give_up(self) -> bool:
         """Whether there was one; its room is free now."""
@@ -71,12 +65,12 @@ class Ballast:
 
     def lend(self, action: Callable[[], None]) -> None:
         """Does it; once more with the ballast's room when the disk is full."""
-        try:
-            action()
-        except OSError as error:
-            if not is_full(error) or not self.give_up():
-                raise
-            action()
+        error = met_full_disk(action)
+        if error is None:
+            return
+        if not self.give_up():
+            raise error
+        action()
 
     def _remove(self) -> bool:
         if not self._fs.exists(self._path):

@@ -14,7 +14,7 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -30,7 +30,23 @@ class SyncFailed(OSError):
 
 def is_full(error: BaseException) -> bool:
     """Whether the call failed for want of room and may be made again when there is some."""
-    return isinstance(error, OSError) and error.errno in FULL and not isinstance(error, SyncFailed)
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return False
+    behind: BaseException | None = error  # a file that could not be closed, perhaps, after a failed sync
+    while behind is not None and not isinstance(behind, SyncFailed):
+        behind = behind.__context__
+    return behind is None
+
+
+def met_full_disk(action: Callable[[], object]) -> OSError | None:
+    """Does it; answers what a full disk said, if that kept it from its end."""
+    try:
+        action()
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return error
+    return None
 
 
 @contextmanager

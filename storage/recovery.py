@@ -17,6 +17,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -69,8 +70,9 @@ class Opening:
     def lock(self) -> None:
         """Takes the directory, or raises StartError at once."""
         fs, directory = self._fs, self._directory
-        fs.make_directory(directory)
-        fd = fs.open(directory / LOCK_NAME)
+        with self._refused_when_full():
+            fs.make_directory(directory)
+            fd = fs.open(directory / LOCK_NAME)
         if not fs.lock(fd):
             fs.close(fd)
             raise StartError(f"{directory} is in use by another klani-resp server")
@@ -79,10 +81,18 @@ class Opening:
     def __iter__(self) -> Iterator[float]:
         if self._lock_fd < 0:
             self.lock()
+        with self._refused_when_full():
+            try:
+                yield from self._open()
+            except BaseException:
+                self._fs.close(self._lock_fd)
+                raise
+
+    @contextmanager
+    def _refused_when_full(self) -> Iterator[None]:
         try:
-            yield from self._open()
-        except BaseException as error:
-            self._fs.close(self._lock_fd)
+            yield
+        except OSError as error:
             if is_full(error):
                 raise StartError(f"{self._directory}: no room for a start: {error}") from error
             raise

@@ -8,11 +8,13 @@ until it succeeds.
 from __future__ import annotations
 
 import os
+from collections import deque
+from functools import partial
 from pathlib import Path
 
 from storage.ballast import Ballast
 from storage.checkpoint import Checkpoint
-from storage.fs import Fs, is_full
+from storage.fs import Fs, met_full_disk
 from storage.manifest import Manifest
 from storage.table import Table
 from storage.wal import Wal
@@ -101,27 +103,25 @@ class Upkeep:
         self.wal.sync()
         warning = ""
         if self.wal.appended > self.checkpoint_position:
-            self.wal.drop_next()
             error = self._last_checkpoint()
-            if error is not None and self.ballast.give_up():
+            if error is not None:
+                met_full_disk(self.wal.drop_next)
+                met_full_disk(self.ballast.give_up)
                 error = self._last_checkpoint()
             if error is not None:
                 warning = f"no room for the last checkpoint ({error}): the next start reads the log instead"
-        self.wal.close(give_back=self.readonly_reason is not None)
+        met_full_disk(partial(self.wal.close, give_back=self.readonly_reason is not None))
         self.ballast.try_to_make()
-        self.fs.close(self.lock_fd)
+        met_full_disk(partial(self.fs.close, self.lock_fd))
         return warning
 
     def _last_checkpoint(self) -> OSError | None:
         """What kept it from its end, if the disk is full."""
         checkpoint = self.begin_checkpoint()
-        try:
-            for _ in checkpoint.steps():  # no pauses: nobody else wants the interpreter
-                pass
-        except OSError as error:
-            if not is_full(error):
-                raise
+        # Without the pauses of `write`: nobody else wants the interpreter.
+        error = met_full_disk(lambda: deque(checkpoint.steps(), maxlen=0))
+        if error is not None:
             self.miss_checkpoint(checkpoint, error)
-            return error
-        self.end_checkpoint(checkpoint)
-        return None
+        else:
+            self.end_checkpoint(checkpoint)
+        return error

@@ -254,8 +254,8 @@ class Wal:
         fs.fsync(fd)
         fs.rename(self.directory / NEXT_NAME, path)
         fs.fsync_directory(self.directory)
-        if (first, path) not in self.segments:  # else one that was too small: this has taken its name
-            self.segments.append((first, path))
+        if not self.segments or self.segments[-1][0] != first:
+            self.segments.append((first, path))  # else it has come in place of one too small for any batch
         before, self._fd, self._next_fd = self._fd, fd, -1
         self._room, self._next_room = self._next_room, 0
         self.prepare_from = int(self._room * PREPARED_FROM)
@@ -276,13 +276,13 @@ class Wal:
 
     def close(self, *, give_back: bool = False) -> None:
         """`give_back`: the room that was preallocated and not used, too, for whoever starts next."""
-        self.drop_next()
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1
-            try:
-                if give_back:
-                    self._fs.truncate(fd, self.offset)
-            finally:
+        fd, self._fd = self._fd, -1
+        try:
+            self.drop_next()
+            if give_back:
+                self._fs.truncate(fd, self.offset)
+        finally:
+            if fd >= 0:
                 self._fs.close(fd)
 
 

@@ -130,6 +130,29 @@ def test_a_change_of_segment_is_waited_for() -> None:
     committer.stop()
 
 
+def test_a_segment_that_is_too_small_once_it_is_there_is_replaced() -> None:
+    """More than a segment waits, and more comes while one of the right size is made. None may be dropped."""
+    bed = Bed(segment_bytes=2048)
+    wal, committer = bed.engine.wal, bed.committer
+    for number in range(100):
+        bed.insert(number)
+    committer.wake()
+    for rolls in (1, 2):
+        assert bed.rolls == rolls
+        wal.next_segment()
+        if rolls == 1:
+            for number in range(100, 200):
+                bed.insert(number)
+        committer.rolled()
+    committer.sync_ended()
+    cut = bed.engine.begin_checkpoint()
+    cut.write()
+    bed.engine.end_checkpoint(cut)
+    assert wal.durable == wal.appended
+    assert sorted(contents(bed.after_power_loss())[b"t"]) == list(range(200))
+    committer.stop()
+
+
 def test_a_failed_sync_is_the_end() -> None:
     bed = Bed()
     before = bed.engine.wal.released
