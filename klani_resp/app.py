@@ -281,18 +281,19 @@ class App:
             began = time.monotonic()
             is_written = await self._write_checkpoint()
             if not is_written and self.engine.is_checkpoint_helpful:
-                gave_room = await trio.to_thread.run_sync(self.engine.ballast.give_up)
-                is_written = gave_room and await self._write_checkpoint()
+                is_written = await self._write_checkpoint(with_ballast=True)
             if not is_written:
                 now = time.monotonic()
                 self._checkpoint_after = now + max(RETRY_SECONDS, RETRY_SHARE * (now - began))
 
-    async def _write_checkpoint(self) -> bool:
+    async def _write_checkpoint(self, with_ballast: bool = False) -> bool:
         """False when it found no room."""
         engine = self.engine
         plan = engine.begin_checkpoint()
         await self.durable(plan.position)
         try:
+            if with_ballast:
+                await trio.to_thread.run_sync(engine.give_room_to, plan)
             await trio.to_thread.run_sync(plan.write)
         except (OSError, StoreError) as error:
             if isinstance(error, OSError) and is_full(error):

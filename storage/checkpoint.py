@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storage import format as fmt
 from storage import index_file, row_file
 from storage.errors import StartError
+from storage.fs import Fs
 from storage.index_cut import IndexCut
 from storage.manifest import Manifest, TableState
 from storage.table import Table
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 # A thread that computes keeps the interpreter for 5 ms each time that the loop asks for it, unless it sleeps.
 WORK_SECONDS = 0.00005
 PAUSE_SECONDS = 0.00005
+SMALL_FILES_BYTES = 64 << 10
 
 
 class Checkpoint:
@@ -61,6 +65,16 @@ class Checkpoint:
             if time.perf_counter() - paused_at >= WORK_SECONDS:
                 time.sleep(PAUSE_SECONDS)
                 paused_at = time.perf_counter()
+
+    def room_bytes(self) -> int:
+        """About what `write` is going to take on the disk, beyond what its files have."""
+        fs, directory, blocks = self._fs, self._directory, self._blocks
+        more = max(0, row_file.doublewrite_bytes(blocks) - _size(fs, directory / row_file.DOUBLEWRITE_NAME))
+        for table in self._tables:
+            end = (max(tuple(table.rows.cut or ()), default=-1) + 1) * fmt.BLOCK_BYTES
+            more += max(0, end - _size(fs, row_file.table_path(directory, table.number)))
+        old_index = self._engine.manifest.index_file
+        return more + 2 * (_size(fs, directory / old_index) if old_index else 0) + SMALL_FILES_BYTES
 
     def steps(self) -> Iterator[None]:
         """As `write`; between two steps, each some 0.1 ms of Python, others may have the interpreter."""
@@ -119,6 +133,16 @@ class Checkpoint:
         """On the loop, when `write` has come to its end; or, not written, to a full disk."""
         for table in self._tables:
             table.rows.end_cut(is_written=is_written)
+
+
+def _size(fs: Fs, path: Path) -> int:
+    if not fs.exists(path):
+        return 0
+    fd = fs.open_readonly(path)
+    try:
+        return fs.size(fd)
+    finally:
+        fs.close(fd)
 
 
 def _state(table: Table) -> TableState:

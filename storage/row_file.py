@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage import format as fmt
-from storage.fs import Fs
+from storage.fs import Fs, is_full
 
 DOUBLEWRITE_NAME = "doublewrite"
 STEP_BLOCKS = 16
@@ -37,9 +37,11 @@ def write_doublewrite(
 ) -> Iterator[None]:
     """Writes sealed copies of all blocks in one file, header last, and syncs it.
 
-    The header's checksum covers the places; each block bears its own.
+    The header's checksum covers the places; each block bears its own. On a full disk it keeps no more
+    room than it had.
     """
     fd = fs.open(directory / DOUBLEWRITE_NAME)
+    before = fs.size(fd)
     try:
         fs.pwrite(fd, bytes(fmt.BLOCK_BYTES), 0)
         fs.fsync(fd)  # the old header must be gone before the blocks that it names are overwritten
@@ -59,9 +61,17 @@ def write_doublewrite(
         crc = zlib.crc32(places, zlib.crc32(head))
         fs.pwrite(fd, head + crc.to_bytes(4, "little") + bytes(places), 0)
         fs.fsync(fd)
+    except OSError as error:
+        if is_full(error):
+            fs.truncate(fd, before)
+        raise
     finally:
         fs.close(fd)
     fs.fsync_directory(directory)  # that it was there before does not say that its name is durable
+
+
+def doublewrite_bytes(count: int) -> int:
+    return _data_offset(count) + count * fmt.BLOCK_BYTES
 
 
 def _data_offset(count: int) -> int:

@@ -19,6 +19,8 @@ from storage.manifest import Manifest
 from storage.table import Table
 from storage.wal import Wal
 
+PROBE_NAME = "room.tmp"
+
 
 class Upkeep:
     """The part of an Engine that commands do not call; on the loop, but for what says that it blocks."""
@@ -72,6 +74,21 @@ class Upkeep:
         """Whether a checkpoint would free a segment of the log: worth the ballast's room."""
         return len(self.wal.segments) > 1 and self.wal.appended > self.checkpoint_position
 
+    def give_room_to(self, checkpoint: Checkpoint) -> bool:
+        """Blocks. The ballast goes only if that is enough: a start may need it more."""
+        if not self.ballast.give_up():
+            return False
+        path = self.directory / PROBE_NAME
+        fd = self.fs.create(path)
+        try:
+            error = met_full_disk(lambda: self.fs.allocate(fd, checkpoint.room_bytes()))
+        finally:
+            self.fs.close(fd)
+            self.fs.unlink(path)
+        if error is not None:
+            self.ballast.try_to_make()
+        return error is None
+
     # --- room -----------------------------------------------------------------------------------------
 
     def disk_full(self, error: OSError) -> None:
@@ -103,11 +120,10 @@ class Upkeep:
         self.wal.sync()
         warning = ""
         if self.wal.appended > self.checkpoint_position:
-            error = self._last_checkpoint()
+            error = self._last_checkpoint(with_ballast=False)
             if error is not None:
                 met_full_disk(self.wal.drop_next)
-                met_full_disk(self.ballast.give_up)
-                error = self._last_checkpoint()
+                error = self._last_checkpoint(with_ballast=True)
             if error is not None:
                 warning = f"no room for the last checkpoint ({error}): the next start reads the log instead"
         met_full_disk(partial(self.wal.close, give_back=self.readonly_reason is not None))
@@ -115,9 +131,11 @@ class Upkeep:
         met_full_disk(partial(self.fs.close, self.lock_fd))
         return warning
 
-    def _last_checkpoint(self) -> OSError | None:
+    def _last_checkpoint(self, with_ballast: bool) -> OSError | None:
         """What kept it from its end, if the disk is full."""
         checkpoint = self.begin_checkpoint()
+        if with_ballast:
+            met_full_disk(partial(self.give_room_to, checkpoint))
         # Without the pauses of `write`: nobody else wants the interpreter.
         error = met_full_disk(lambda: deque(checkpoint.steps(), maxlen=0))
         if error is not None:

@@ -20,7 +20,7 @@ def test_defaults() -> None:
 
 def test_each_option_of_argv() -> None:
     argv = "--bind ::1 --port 0 --dir d --appendfsync everysec --unixsocket /s --default-table t --lease-ms 5"
-    assert from_argv([*argv.split(), "--checkpoint-bytes", "9"]) == Config(
+    assert from_argv([*argv.split(), "--checkpoint-bytes", "9", "--ballast-bytes", "0"]) == Config(
         bind="::1",
         port=0,
         dir="d",
@@ -29,6 +29,7 @@ def test_each_option_of_argv() -> None:
         default_table="t",
         lease_ms=5,
         checkpoint_bytes=9,
+        ballast_bytes=0,
     )
 
 
@@ -45,6 +46,8 @@ def test_argv_wins_over_the_file(tmp_path: Path) -> None:
         ("prot = 1", "unknown field `prot`"),
         ('port = "1"', "Expected `int`, got `str` - at `$.port`"),
         ("port = 65536", "Expected `int` <= 65535 - at `$.port`"),
+        ("segment_bytes = 1", "Expected `int` >= 65536 - at `$.segment_bytes`"),
+        ("ballast_bytes = -1", "Expected `int` >= 0 - at `$.ballast_bytes`"),
         ("lease_ms = 0", "Expected `int` >= 1 - at `$.lease_ms`"),
         ('appendfsync = "never"', "Invalid enum value 'never' - at `$.appendfsync`"),
         ('default_table = "a b"', "$.default_table"),
@@ -94,3 +97,4 @@ def test_what_the_store_gets() -> None:
     options = engine_options(Config(default_table="rooms", appendfsync="no", lease_ms=7, checkpoint_bytes=8))
     assert (options.default_table, options.appendfsync) == (b"rooms", "no")
     assert (options.lease_ms, options.checkpoint_bytes) == (7, 8)
+    assert (options.segment_bytes, options.ballast_bytes) == (64 << 20, 64 << 20)

@@ -1,8 +1,8 @@
 """Each call to the disk refused in turn: EIO, ENOSPC, EDQUOT, once, for a while, for good; and short writes.
 
 In each case nothing acknowledged is lost, nothing else is seen than what was done, and a disk that is full is
-waited for. A failure prints its replay, `survive(call, code, steps)`. With KLANI_PROOF=long each end is followed
-by a death of the process and two losses of power, else by one of the three.
+waited for. A failure prints its replay, `survive(call, code, steps)`. With KLANI_PROOF=long each end is
+followed by a death of the process and two losses of power, else by one of the three.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import errno
 import os
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_the_disk_is_full_from_each_call_on(code: int, steps: int) -> None:
     assert refused(code, steps) > 0
 
 
-# --- the operating system's files ----------------------------------------------------------------------------
+# --- the operating system's files ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -182,8 +183,9 @@ def test_a_failed_sync_is_final_whatever_it_says(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, call, refuse)
-    syncs = [lambda: getattr(OsFs(), call)(opened)]
-    syncs += [lambda: OsFs().fsync_directory(tmp_path)] if call == "fsync" else []
+    fs = OsFs()
+    syncs: list[Callable[[], None]] = [partial(getattr(fs, call), opened)]
+    syncs += [partial(fs.fsync_directory, tmp_path)] if call == "fsync" else []
     for sync in syncs:
         with pytest.raises(SyncFailed) as caught:
             sync()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,12 +136,54 @@ def test_how_many_tables_there_can_be(session: Session, monkeypatch: pytest.Monk
     assert one_line(session, *create) == "-ERR too many tables, at most 2"
 
 
-def test_a_full_disk_refuses_writes_only(session: Session) -> None:
-    session._context.engine.readonly_reason = "MISCONF the disk is full"
-    assert one_line(session, b"KL.INSERT", b"1", b"rank", b"1") == "-MISCONF the disk is full"
-    assert one_line(session, b"KL.COUNT", b"seats", b"rank", b"1") == ":0"
-    session._context.engine.readonly_reason = None
+FULL = "MISCONF Errors writing to the log: No space left on device. "
+
+
+@pytest.fixture
+def on_full_disk(session: Session) -> Session:
     assert one_line(session, b"KL.INSERT", b"1", b"rank", b"1") == ":1"
+    session._context.engine.disk_full(OSError(errno.ENOSPC, ""))
+    return session
+
+
+def test_a_full_disk_refuses_writes_only(on_full_disk: Session) -> None:
+    writing = {name for name, spec in COMMANDS.items() if spec.flags & Flags.WRITE}
+    assert {name for name in writing if not COMMANDS[name].wants_room} == {"KL.UNLOCK"}
+    for name in writing - {"KL.UNLOCK"}:
+        words = [b"seats:1"] * (abs(COMMANDS[name].arity) - 1)
+        assert one_line(on_full_disk, name.encode(), *words).startswith(f"-{FULL}")
+    assert one_line(on_full_disk, b"KL.UNLOCK", b"1", b"5") == ":0"
+    assert one_line(on_full_disk, b"KL.COUNT", b"seats", b"rank", b"1") == ":1"
+    assert one_line(on_full_disk, b"PING") == "+PONG"
+    assert one_line(on_full_disk, b"KL.VERIFY", b"seats", b"rank", b"1").startswith(f"-{FULL}")
+    assert b"state:readonly_full" in on_full_disk.receive(frame(b"INFO", b"persistence"))
+    on_full_disk._context.engine.room_is_back()
+    assert one_line(on_full_disk, b"KL.INSERT", b"2", b"rank", b"1") == ":1"
+
+
+def test_a_full_disk_refuses_what_is_queued_and_spoils_it(on_full_disk: Session) -> None:
+    assert one_line(on_full_disk, b"MULTI") == "+OK"
+    assert one_line(on_full_disk, b"KL.UNLOCK", b"1", b"5") == "+QUEUED"
+    assert one_line(on_full_disk, b"KL.INSERT", b"3", b"rank", b"1").startswith(f"-{FULL}")
+    assert one_line(on_full_disk, b"EXEC") == ("-EXECABORT Transaction discarded because of previous errors.")
+    assert one_line(on_full_disk, b"EXEC") == "-ERR EXEC without MULTI"
+
+
+@pytest.mark.parametrize("word", [b"kl.insert", b"KL.UNLOCK"])
+def test_a_disk_that_is_full_by_the_time_of_exec(session: Session, word: bytes) -> None:
+    """All or nothing: with a write among them none is carried out, as in Redis."""
+    more = (b"rank", b"1") if word == b"kl.insert" else (b"5",)
+    one_line(session, b"MULTI")
+    one_line(session, b"KL.UNLOCK", b"1", b"5")
+    one_line(session, word, b"3", *more)
+    session._context.engine.disk_full(OSError(errno.EDQUOT, ""))
+    reply = session.receive(frame(b"EXEC")).decode()
+    if word == b"kl.insert":
+        assert reply.startswith(
+            "-EXECABORT Transaction discarded because of: MISCONF Errors writing to the log: "
+        )
+    else:
+        assert reply == "*2\r\n:0\r\n:0\r\n"
 
 
 # --- what a declaration is compiled to --------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """A checkpoint that came to no end, and what it left in the page cache: the next one, then a loss of power.
 
-The process was killed at some call, or the disk was full there. What it wrote can be read, and is not durable.
+The process was killed at some call, or the disk was full there. What it wrote can be read and is not durable.
 """
 
 from __future__ import annotations

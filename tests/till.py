@@ -72,13 +72,15 @@ class Till:
         except OSError as error:
             raise Ended from error
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, with_ballast: bool = False) -> None:
         """As the server makes one."""
         self.commit()
         if self.engine.durable < self.engine.appended:
             return
         plan = self.engine.begin_checkpoint()
         try:
+            if with_ballast:
+                self.engine.give_room_to(plan)
             plan.write()
         except OSError as error:
             if not is_full(error):
@@ -100,8 +102,8 @@ class Till:
                 return
             if engine.is_checkpoint_helpful or engine.is_checkpoint_missed:
                 self.checkpoint()
-                if engine.is_checkpoint_missed and engine.is_checkpoint_helpful and engine.ballast.give_up():
-                    self.checkpoint()
+                if engine.is_checkpoint_missed and engine.is_checkpoint_helpful:
+                    self.checkpoint(with_ballast=True)
             engine.make_room()
         except OSError as error:
             if not is_full(error):
@@ -133,7 +135,7 @@ class Till:
         return bool(self.engine.tables)
 
     def sell(self, row: int, state: int) -> None:
-        """Inserts it the first time, changes it under a lock from then on; lets go of the lock in any case."""
+        """Inserts it the first time, then changes it under a lock; lets go of the lock in any case."""
         if not self.has_table():
             return
         key = f"seats:{row}"
