@@ -87,7 +87,9 @@ class Process:
         app.sessions.clear()  # of a process before
         self.syncer = SteppedSyncer(disk, random)
         self.is_rolling = False
-        self.committer = Committer(engine.wal, self.syncer, always=True, roll=self._roll)
+        self.committer = Committer(
+            engine.wal, self.syncer, always=True, roll=self._roll, prepare=engine.wal.prepare_segment
+        )
         self.app.opened(engine, self.committer)
         self.links: list[Link] = []
         self.is_turn_open = False
