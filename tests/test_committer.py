@@ -8,6 +8,7 @@ import pytest
 
 from klani_resp.committer import Committer
 from storage.engine import Engine, EngineOptions
+from storage.fs import SyncFailed
 from tests.fake_disk import FakeDisk
 from tests.store import contents, open_store, row, schema
 
@@ -151,6 +152,86 @@ def test_a_segment_that_is_too_small_once_it_is_there_is_replaced() -> None:
     assert wal.durable == wal.appended
     assert sorted(contents(bed.after_power_loss())[b"t"]) == list(range(200))
     committer.stop()
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_without_a_next_segment_it_waits_and_goes_on_in_order() -> None:
+    bed = Bed("everysec", segment_bytes=2048)
+    wal, committer = bed.engine.wal, bed.committer
+    number = 0
+    while not bed.rolls:
+        number += 1
+        bed.insert(number)
+        committer.wake()
+    released = wal.released
+    bed.disk.fail(1, lambda: FULL, sticky=True)
+    bed.disk.fail_at += 1  # the sync of the segment before is let through
+    with pytest.raises(OSError, match="No space"):
+        wal.next_segment()
+    committer.stalled()
+    late = bed.insert(number + 1)
+    committer.wake()
+    assert (bed.rolls, wal.released, wal.failed) == (1, released, False)
+    committer.resume()
+    assert bed.rolls == 2, "it asks for a segment again"
+    bed.disk.fail_at = 0
+    wal.next_segment()
+    committer.rolled()
+    assert wal.released == late and not committer.is_stalled
+    committer.make_durable()
+    committer.sync_ended()
+    assert sorted(contents(bed.after_power_loss())[b"t"]) == list(range(1, number + 2))
+    committer.stop()
+
+
+def test_a_write_without_room_waits_and_syncs_go_on() -> None:
+    """As on a file system that takes room for each write, preallocated or not."""
+    bed = Bed("everysec")
+    wal, committer = bed.engine.wal, bed.committer
+    first = bed.insert(1)
+    committer.wake()
+    bed.insert(2)
+    bed.disk.fail(1, lambda: FULL)
+    with pytest.raises(OSError, match="No space"):
+        committer.wake()
+    late = bed.insert(3)
+    committer.wake()
+    assert wal.written == first, "it is asked again only when there may be room"
+    committer.make_durable()
+    committer.sync_ended()
+    assert wal.durable == first, "what was written is synced in its time"
+    committer.resume()
+    assert wal.released == late
+    committer.make_durable()
+    committer.sync_ended()
+    assert sorted(contents(bed.after_power_loss())[b"t"]) == [1, 2, 3]
+    committer.stop()
+
+
+def test_a_sync_that_says_no_space_is_the_end() -> None:
+    bed = Bed()
+    bed.insert(1)
+    committer = bed.committer
+    committer.wake()
+    bed.disk.fail(1, lambda: FULL)
+    with pytest.raises(SyncFailed):
+        committer.sync_ended()
+    assert bed.engine.wal.failed
+    committer.stop()
+
+
+def test_the_next_segment_is_asked_for_once_when_a_quarter_is_used() -> None:
+    bed = Bed("no", segment_bytes=8192)
+    wal = bed.engine.wal
+    number = 0
+    while not bed.rolls:
+        number += 1
+        bed.insert(number)
+        bed.committer.wake()
+        assert bed.prepares == (wal.offset >= 2048)
+    bed.committer.stop()
 
 
 def test_a_failed_sync_is_the_end() -> None:
