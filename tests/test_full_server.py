@@ -52,11 +52,12 @@ class SmallDisk:
         self.outside = Path(f"/proc/{self._keeper.pid}/root{mount}")
 
     def fill(self) -> None:
-        """Somebody else's file takes all the room there is, whatever the server takes meanwhile."""
+        """Somebody else's file takes, at one moment, all the room there is."""
         with (self.outside / "filler").open("ab") as file:
             while room := os.statvfs(self.outside).f_bavail * os.statvfs(self.outside).f_frsize:
                 with contextlib.suppress(OSError):  # the server was faster
                     os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, room)
+                    return
 
     def free(self) -> None:
         (self.outside / "filler").unlink(missing_ok=True)
@@ -86,7 +87,8 @@ class Life:
 
     def start(self) -> None:
         self.launch()
-        self.until(self.serves, "a start")
+        self.until(lambda: self.serves() or self.process.poll() is not None, "a start")
+        assert self.process.poll() is None, self.log.read_text()[-2000:]
 
     def launch(self) -> None:
         self._starts += 1
@@ -111,7 +113,6 @@ class Life:
             assert time.monotonic() < deadline, f"{what} does not come: {self.log.read_text()[-2000:]}"
 
     def serves(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()[-2000:]
         try:
             return bool(self.client.ping())
         except redis.ConnectionError:
@@ -202,6 +203,24 @@ def test_a_disk_is_filled_and_freed(disk: SmallDisk, tmp_path: Path, number: int
     assert main(["check", str(disk.outside / "data")]) == 0
 
 
+def start_or_free(life: Life) -> None:
+    """A start on a full disk; where the ballast had been given up already, on one that is freed."""
+    life.launch()
+    life.until(lambda: life.process.poll() is not None or life.serves(), "a start, or its refusal")
+    if life.process.poll() is not None:
+        refused_for_want_of_room(life)
+        life.disk.free()
+        life.start()
+
+
+def refused_for_want_of_room(life: Life) -> None:
+    assert life.process.returncode == 1
+    last = life.log.read_text().splitlines()[-1]
+    assert last.startswith("klani-resp: cannot start: ")
+    assert "no room for a start: [Errno 28] No space left on device" in last
+    assert main(["check", str(life.disk.outside / "data")]) == 0
+
+
 def until_no_start(life: Life) -> None:
     """Whatever room a start made goes to somebody else, and it dies: in the end there is none for a start."""
     while life.process.poll() is None:
@@ -210,11 +229,7 @@ def until_no_start(life: Life) -> None:
         life.disk.fill()
         life.launch()
         life.until(lambda: life.process.poll() is not None or life.serves(), "a start, or its refusal")
-    assert life.process.returncode == 1
-    last = life.log.read_text().splitlines()[-1]
-    assert last.startswith("klani-resp: cannot start: ")
-    assert "no room for a start: [Errno 28] No space left on device" in last
-    assert main(["check", str(life.disk.outside / "data")]) == 0
+    refused_for_want_of_room(life)
 
 
 def live(life: Life) -> None:
@@ -233,7 +248,7 @@ def live(life: Life) -> None:
     for end in life.chance.sample((life.kill, life.stop), 2):
         end()
         assert main(["check", str(life.disk.outside / "data")]) == 0
-        life.start()
+        start_or_free(life)
         life.judge()
         life.until_accepted()
         life.until_refused()
