@@ -175,8 +175,10 @@ class TableCheck:
         schema = self._schema
         readers = [(schema.value_column(name), column_reader(schema, name)) for name in schema.indexed]
         for step in self._file.steps():
-            for block in step.corrupt:
+            for block in (*step.corrupt, *step.empty):
                 copy = copies.get(row_file.Place(self._state.number, block))
+                if copy is None and block in step.empty:
+                    continue
                 if copy is None or not fmt.block_is_sound(copy, block):
                     yield f"{self._path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum"
                     continue

@@ -274,6 +274,27 @@ class Loaded:
                     start = block % table.schema.blocks_per_directory * fmt.BLOCK_BYTES
                     self._restore(table, block, memory[start : start + fmt.BLOCK_BYTES], doublewrite)
                 yield 0.2 * slot / len(state.directories)
+        self._restore_zeroed()
+
+    def _restore_zeroed(self) -> None:
+        """A block of zeros that the double-write file has was not left unwritten: power loss zeroed it."""
+        if not self._unwritten:
+            return
+        fs, directory, uuid = self._fs, self._directory, self._manifest.uuid_bytes
+        unwritten = {number: set(blocks) for number, blocks in self._unwritten.items()}
+        places = row_file.doublewrite_places(fs, directory, uuid)
+        zeroed = {place for place in places if place.block in unwritten.get(place.table, ())}
+        if not zeroed:
+            return
+        for place, copy in row_file.read_doublewrite(fs, directory, uuid):
+            if place in zeroed:
+                rows, schema = self.tables[place.table].rows, self.tables[place.table].schema
+                slot, within = divmod(place.block, schema.blocks_per_directory)
+                memory = memoryview(rows.directories[rows.numbers[slot]])
+                start = within * fmt.BLOCK_BYTES
+                image = memory[start : start + fmt.BLOCK_BYTES]
+                self._restore(self.tables[place.table], place.block, image, {place: copy})
+                self._unwritten[place.table].remove(place.block)
 
     def _read_directory(self, table: Table, slot: int, memory: memoryview) -> list[int]:
         """Reads one directory; answers its blocks that are neither sound nor never written."""

@@ -96,6 +96,7 @@ class Step:
         self._row = row
         self._rows = min(len(self._bases) * schema.rows_per_block, rows_max)
         self._all = _ones(self._rows)
+        self.empty: list[int] = []  # never written, or zeroed by a power loss
         self.corrupt = list(self._check())
 
     def _check(self) -> Iterator[int]:
@@ -105,7 +106,9 @@ class Step:
             base = (block - self._block) * size
             if number == block and crc32(view[base + 4 : base + size]) == crc:
                 continue
-            if data[base : base + size] != _NO_BLOCK:  # else it was never written
+            if data[base : base + size] == _NO_BLOCK:
+                self.empty.append(block)
+            else:
                 yield block
                 data[base : base + size] = _NO_BLOCK
 

@@ -186,8 +186,24 @@ def test_rotten_block_without_a_copy_refuses_the_start() -> None:
     assert after.image() == before
 
 
+def test_a_block_of_zeros_that_the_doublewrite_file_has_is_restored() -> None:
+    """A power loss may zero a block that was being put in place: it was not left unwritten."""
+    disk, engine = store()
+    for content in (disk.named[FILE].seen, disk.named[FILE].synced):
+        content[4096:8192] = bytes(4096)
+    after = disk.crash()
+    assert list(check(after, DIRECTORY)) == []
+    again, warnings = open_store(after)
+    assert contents(again) == contents(engine)
+    assert warnings
+    assert all("restored from the double-write file" in warning for warning in warnings)
+    assert_sound(again, after)
+
+
 def test_lost_block_refuses_the_start() -> None:
-    disk, _ = store()
+    disk, engine = store()
+    write(engine, 0, 3)
+    checkpoint(engine)  # the double-write file has block 0 only from now on
     disk.cut(FILE, 4096)
     with pytest.raises(DamageError, match=r"block 1 is empty, but rows \d+\.\.\d+ were there"):
         open_store(disk.crash())
