@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -354,21 +354,22 @@ class Run:
             self._zygote.go()
             client = self._connect(server)
             assert client is not None, "it does not start again: " + (self._place / "log").read_text()[-500:]
-            held = self._read(client)
-            allowed = self._allowed()
-            assert held in allowed, (
-                f"holds {_brief(held)} after {self.answered} steps, not {_brief(allowed[0])}"
-            )
-            if held.get(b"seats"):
-                (token,) = client.ask(("KL.TRYLOCK", min(held[b"seats"])))
-                assert isinstance(token, int)
-                assert token > self.token, "a token is given out twice"
-            client.close()
+            with closing(client):
+                self._judge_contents(client)
             server.send_signal(signal.SIGKILL)
             server.wait()
         finally:
             server.close()
         self._check_sound(self._data)
+
+    def _judge_contents(self, client: Client) -> None:
+        held = self._read(client)
+        allowed = self._allowed()
+        assert held in allowed, f"{_brief(held)} after {self.answered} steps, not {_brief(allowed[0])}"
+        if held.get(b"seats"):
+            (token,) = client.ask(("KL.TRYLOCK", min(held[b"seats"])))
+            assert isinstance(token, int)
+            assert token > self.token, "a token is given out twice"
 
     def _allowed(self) -> list[Contents]:
         """The store behind the last step that was answered, and behind the next, which may have been sent."""
