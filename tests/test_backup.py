@@ -302,6 +302,8 @@ def test_a_crash_at_any_call_leaves_the_copy_or_nothing_of_its_name(seed: int | 
         engine, _ = open_store(after)
         assert contents(engine) == before
         back_up(engine, "tuesday")
+        files = [path.suffix or path.name[:5] for path in after.named if FOLDER / "tuesday" in path.parents]
+        assert sorted(files) == [".rows", ".wal", "CHECK", "index"], "nothing of the one before is in it"
         assert contents(served(after, FOLDER / "tuesday")) == before
         assert [name for name in after.names(FOLDER) if name[0] == "."] == []
     assert unfinished > 5
