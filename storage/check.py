@@ -177,9 +177,10 @@ class TableCheck:
         for step in self._file.steps():
             for block in (*step.corrupt, *step.empty):
                 copy = copies.get(row_file.Place(self._state.number, block))
-                if copy is None and block in step.empty:
+                is_sound = copy is not None and fmt.block_is_sound(copy, block)
+                if not is_sound and block in step.empty:
                     continue
-                if copy is None or not fmt.block_is_sound(copy, block):
+                if copy is None or not is_sound:
                     yield f"{self._path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum"
                     continue
                 self.restorable += 1

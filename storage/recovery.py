@@ -274,27 +274,6 @@ class Loaded:
                     start = block % table.schema.blocks_per_directory * fmt.BLOCK_BYTES
                     self._restore(table, block, memory[start : start + fmt.BLOCK_BYTES], doublewrite)
                 yield 0.2 * slot / len(state.directories)
-        self._restore_zeroed()
-
-    def _restore_zeroed(self) -> None:
-        """A block of zeros that the double-write file has was not left unwritten: power loss zeroed it."""
-        if not self._unwritten:
-            return
-        fs, directory, uuid = self._fs, self._directory, self._manifest.uuid_bytes
-        unwritten = {number: set(blocks) for number, blocks in self._unwritten.items()}
-        places = row_file.doublewrite_places(fs, directory, uuid)
-        zeroed = {place for place in places if place.block in unwritten.get(place.table, ())}
-        if not zeroed:
-            return
-        for place, copy in row_file.read_doublewrite(fs, directory, uuid):
-            if place in zeroed:
-                rows, schema = self.tables[place.table].rows, self.tables[place.table].schema
-                slot, within = divmod(place.block, schema.blocks_per_directory)
-                memory = memoryview(rows.directories[rows.numbers[slot]])
-                start = within * fmt.BLOCK_BYTES
-                image = memory[start : start + fmt.BLOCK_BYTES]
-                self._restore(self.tables[place.table], place.block, image, {place: copy})
-                self._unwritten[place.table].remove(place.block)
 
     def _read_directory(self, table: Table, slot: int, memory: memoryview) -> list[int]:
         """Reads one directory; answers its blocks that are neither sound nor never written."""
@@ -370,12 +349,26 @@ class Loaded:
         for number, blocks in self._unwritten.items():
             self._nothing_lost(self.tables[number], blocks)
 
+    def _restore_zeroed(self, table: Table, block: int) -> bool:
+        """A power loss may zero a block that was being put in place: is there a sound copy of it?"""
+        place = row_file.Place(table.number, block)
+        for known, copy in row_file.read_doublewrite(self._fs, self._directory, self._manifest.uuid_bytes):
+            if known == place and fmt.block_is_sound(copy, block):
+                slot, within = divmod(block, table.schema.blocks_per_directory)
+                memory = memoryview(table.rows.directories[table.rows.numbers[slot]])
+                start = within * fmt.BLOCK_BYTES
+                self._restore(table, block, memory[start : start + fmt.BLOCK_BYTES], {place: copy})
+                return True
+        return False
+
     def _nothing_lost(self, table: Table, blocks: list[int]) -> None:
         """A block of zeros is one never written: no row that was there may lie in it."""
         present = table.rows.present
         for block in blocks:
             rows = rows_of_block(table, block)
             if present.range_cardinality(rows.start, rows.stop):
+                if self._restore_zeroed(table, block):
+                    continue
                 path = row_file.table_path(self._directory, table.number)
                 raise DamageError(
                     f"{path}: block {block} is empty, but rows {rows.start}..{rows.stop - 1} were there: "

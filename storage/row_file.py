@@ -109,19 +109,6 @@ def read_doublewrite(fs: Fs, directory: Path, uuid: bytes) -> Iterator[tuple[Pla
         fs.close(fd)
 
 
-def doublewrite_places(fs: Fs, directory: Path, uuid: bytes) -> list[Place]:
-    """Which blocks the double-write file has copies of."""
-    path = directory / DOUBLEWRITE_NAME
-    if not fs.exists(path):
-        return []
-    fd = fs.open_readonly(path)
-    try:
-        places = _places(fs, fd, uuid)
-    finally:
-        fs.close(fd)
-    return [Place(table, block) for table, _, block in fmt.PLACE.iter_unpack(places)]
-
-
 def put_in_place(fs: Fs, directory: Path, uuid: bytes) -> Iterator[None]:
     """Puts the double-write file's blocks where they belong, and syncs every file that it touched."""
     copies = fs.open_readonly(directory / DOUBLEWRITE_NAME)

@@ -115,6 +115,8 @@ class _Search:
                     # It fits here and changes nothing, so whatever comes can come behind it as well.
                     yield i, (done | 1 << i, state)
                     return
+                if op.is_lost and after._replace(now=state.now) == state:
+                    continue  # the same as if it never happened, which is left open
                 possible.append((i, (done | 1 << i, after)))
         self._steps += 1
         yield from possible

@@ -12,7 +12,7 @@ from tests.sim.scale import scaled
 
 HISTORIES = scaled(30)
 KILL_EVERY = 3
-STEPS_MAX = 2_000_000  # on a busy machine more operations overlap
+STEPS_MAX = 2_000_000  # without an end to what has no reply, a search may be long
 
 
 @pytest.mark.timeout(3600)
