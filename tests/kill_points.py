@@ -156,21 +156,7 @@ def syncs(seed: int) -> Script:
     return script
 
 
-def jobs(seed: int) -> Script:
-    """Beside the loop: changes of the log's segment, a checkpoint, the copying of a backup."""
-    script = Script("jobs", "worker", BEGIN)
-    writer = Writer(script, seed)
-    for _ in range(12):  # the first change of the segment makes the thread
-        writer.insert()
-    script.warm_up = len(script.steps)
-    for _ in range(12):
-        writer.insert()
-    writer.step(("KL.BACKUP", "monday"))
-    writer.sale()
-    return script
-
-
-SCRIPTS: dict[str, Callable[[int], Script]] = {s.__name__: s for s in (new_store, sales, syncs, jobs)}
+SCRIPTS: dict[str, Callable[[int], Script]] = {s.__name__: s for s in (new_store, sales, syncs)}
 
 
 def make_begin(directory: Path) -> Contents:
