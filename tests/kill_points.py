@@ -253,37 +253,30 @@ class Run:
         self._data = place / "data"
         self.answered = 0  # steps
         self.token = 0
+        self._log_bytes = 0
         self._tracer: Tracer | None = None
         if script.begin is not None:
             shutil.copytree(TEMPLATE, self._data)
 
     def _fork(self) -> Forked:
-        path = self._place / "socket"
+        path, log = self._place / "socket", self._place / "log"
         path.unlink(missing_ok=True)
+        self._log_bytes = log.stat().st_size if log.exists() else 0
         options = ("--port", "0", "--unixsocket", str(path), "--dir", str(self._data))
-        return self._zygote.fork(self._place / "log", *options, "--backup-dir", str(self._place / "backups"))
+        return self._zygote.fork(log, *options, "--backup-dir", str(self._place / "backups"))
 
     def _connect(self, server: Forked) -> Client | None:
-        """None when the server has ended before it answered."""
-        path = self._place / "socket"
-
-        def ready() -> Client | str | None:
-            if server.has_ended():
-                return "ended"
-            try:
-                client = Client(path)
-            except OSError:
-                return None
-            try:
-                if client.ask(("PING",)) == [b"+PONG"]:
-                    return client
-            except Ended:
-                pass
-            client.close()
+        """None when the server has ended before it was ready. Nobody asks it: each reply would be a call."""
+        until(lambda: server.has_ended() or b"ready to accept" in self._said(), "the server to be ready")
+        try:
+            return Client(self._place / "socket")
+        except OSError:
             return None
 
-        found = until(ready, "the server's answer")
-        return found if isinstance(found, Client) else None
+    def _said(self) -> bytes:
+        """By the server that was forked last."""
+        log = self._place / "log"
+        return log.read_bytes()[self._log_bytes :] if log.exists() else b""
 
     def do(self, point: Point | None) -> list[tuple[str, str]]:
         """Runs the session; with a point, the server dies there. Answers the calls that were noted."""

@@ -96,17 +96,16 @@ def until(condition: Any, what: str) -> Any:
 # --- the zygote itself --------------------------------------------------------------------------------
 
 
-def _be_a_server(order: dict[str, Any], gate: int) -> None:
+def _be_a_server(argv: list[str], log: int, gate: int) -> None:
+    """What the fork does on its own account is no write-path call: it may be traced or not."""
     from klani_resp.__main__ import main
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    os.dup2(gate, 0)  # it ends there, and gives nothing to read
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.read(gate, 1)
-    os._exit(main(order["argv"]))
+    os._exit(main(argv))
 
 
 def _plant(name: str) -> None:
@@ -137,6 +136,7 @@ def _plant(name: str) -> None:
 
 
 def _serve_orders() -> None:
+    import klani_resp.__main__  # the whole program, before any fork  # noqa: F401
     from klani_resp import server
 
     usual = server.engine_options
@@ -150,12 +150,14 @@ def _serve_orders() -> None:
             os.close(opening)
             print(flush=True)
             continue
+        log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         gate, opening = os.pipe()
         pid = os.fork()
         if pid == 0:
             os.close(opening)
-            _be_a_server(order, gate)
+            _be_a_server(order["argv"], log, gate)
         os.close(gate)
+        os.close(log)
         print(pid, flush=True)
 
 
