@@ -30,6 +30,13 @@ class Verdict:
     ok: bool
 
 
+@dataclass(frozen=True, slots=True)
+class NoVerdict:
+    """Why there is none. A value, for whatever `run` came to, `finish` must be called."""
+
+    error: CountingError | OSError
+
+
 class Verification:
     """One KL.VERIFY: `start` and `finish` on the loop, `run` beside it once `position` is durable."""
 
@@ -46,7 +53,7 @@ class Verification:
         self._checkpoint = self._engine.begin_checkpoint()
         self.position = self._checkpoint.position
 
-    def run(self) -> Verdict | CountingError | OSError:
+    def run(self) -> Verdict | NoVerdict:
         """The verdict, or why there is none: the checkpoint that was begun is made, or the disk is full."""
         question = Question(
             directory=self._engine.directory,
@@ -64,11 +71,11 @@ class Verification:
                 self._checkpoint.write()
             return self._judge(from_log, counting.from_rows(question), counting.from_index(question))
         except CountingError as error:
-            return error
+            return NoVerdict(error)
         except OSError as error:
             if not is_full(error):
                 raise
-            return error
+            return NoVerdict(error)
         finally:
             counting.close()
 
@@ -87,13 +94,15 @@ class Verification:
             ok=agreed and not corrupt and from_rows.rows == state.rows == from_index.rows,
         )
 
-    def finish(self, outcome: Verdict | CountingError | OSError) -> Verdict:
+    def finish(self, outcome: Verdict | NoVerdict) -> Verdict:
         engine = self._engine
-        if isinstance(outcome, OSError):
-            engine.miss_checkpoint(self._checkpoint, outcome)
-            assert engine.readonly_reason is not None
-            raise StoreError(engine.readonly_reason)
-        engine.end_checkpoint(self._checkpoint)
-        if isinstance(outcome, CountingError):
-            raise outcome
-        return outcome
+        if isinstance(outcome, Verdict):
+            engine.end_checkpoint(self._checkpoint)
+            return outcome
+        error = outcome.error
+        if isinstance(error, CountingError):
+            engine.end_checkpoint(self._checkpoint)
+            raise error
+        engine.miss_checkpoint(self._checkpoint, error)
+        assert engine.readonly_reason is not None
+        raise StoreError(engine.readonly_reason)

@@ -12,15 +12,17 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from klani_resp.app import StorageFailed
 from storage.errors import StartError
 from storage.fs import OsFs, SyncFailed, is_full
 from tests.fake_disk import FakeDisk
 from tests.store import assert_sound
-from tests.till import Ended, Till, story
+from tests.till import REFUSED, Ended, Till, story
 
 LONG = os.environ.get("KLANI_PROOF") == "long"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -124,6 +126,47 @@ def test_each_call_finds_the_disk_full_once(code: int) -> None:
 @pytest.mark.parametrize("code", FULL if LONG else FULL[:1], ids=errno.errorcode.get)
 def test_the_disk_is_full_from_each_call_on(code: int, steps: int) -> None:
     assert refused(code, steps) > 0
+
+
+# --- KL.VERIFY ----------------------------------------------------------------------------------------------
+
+
+async def asked_to_verify(call: int, code: int) -> tuple[str, Till]:
+    """The reply while that call fails; empty when the process ends."""
+    till = Till(FakeDisk())
+    till.start()
+    for row in range(3):
+        till.sell(row, 1)
+    till.disk.fail(call, lambda: OSError(code, os.strerror(code)))
+    return await verified(till), till
+
+
+async def verified(till: Till) -> str:
+    assert till.ask("KL.VERIFY", "seats", "state", 1) == ""
+    try:
+        return (await till.app.run_job(till.session)).decode()
+    except StorageFailed:
+        return ""
+
+
+@pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
+async def test_each_call_of_verify_fails(code: int) -> None:
+    """It answers that it could not count, or MISCONF, or the process ends; and the next one counts."""
+    kinds: set[str] = set()
+    for call in count(1):
+        reply, till = await asked_to_verify(call, code)
+        print(f"call {call}, {till.disk.log[-1]!r}: {reply!r}")
+        if till.disk.calls < till.disk.fail_at:
+            break
+        kinds.add(reply[:5])
+        if reply:
+            assert reply.startswith((REFUSED, "-ERR KL.VERIFY could not count: ", "*12"))
+            till.disk.fail_at = 0
+            till.look_for_room()
+            assert (await verified(till)).endswith("$2\r\nok\r\n:1\r\n")
+            till.stop()
+    assert call > 50
+    assert kinds >= ({"", "-ERR "} if code == errno.EIO else {"", "-ERR ", "-MISC"})
 
 
 # --- the operating system's files ---------------------------------------------------------------------------
