@@ -34,10 +34,6 @@ def token_of(text: bytes) -> int:
     return integer(text, 0, TOKEN_MAX)
 
 
-def table_of(engine: Engine, name: bytes) -> Table:
-    return engine.table(name)
-
-
 def key_of(engine: Engine, text: bytes) -> tuple[Table, int]:
     """`42`, `seats:42` or `{seats}:42`."""
     name, colon, digits = text.rpartition(b":")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -129,12 +129,15 @@ class App:
     def wake_committer(self) -> None:
         """After commands were executed: what they appended goes to disk."""
         if self.committer is not None and self.engine.wal.pending:
-            try:
-                self.committer.wake()
-            except OSError as error:
-                self.log_failed(error)
-            else:
-                self.take_released()
+            self._commit(self.committer.wake)
+            self.take_released()
+
+    def _commit(self, step: Callable[[], None]) -> None:
+        """A step of the committer; what it meets is noted, for `check` to raise."""
+        try:
+            step()
+        except OSError as error:
+            self.log_failed(error)
 
     def log_failed(self, error: OSError) -> None:
         """A full disk is waited for: what was accepted stays accepted. Anything else is the end."""
@@ -146,20 +149,14 @@ class App:
     def resume_log(self) -> None:
         """What waits for room may find it now. Raises StorageFailed."""
         assert isinstance(self.committer, Committer)
-        try:
-            self.committer.resume()
-        except OSError as error:
-            self.log_failed(error)
+        self._commit(self.committer.resume)
         self.check()
         self.take_released()
 
     def sync_ended(self) -> None:
         """A sync of the log has come to its end. Raises StorageFailed when it did not succeed."""
         assert isinstance(self.committer, Committer)
-        try:
-            self.committer.sync_ended()
-        except OSError as error:
-            self.log_failed(error)
+        self._commit(self.committer.sync_ended)
         self.check()
         self.take_released()
         self._released.unpark_all()
@@ -182,10 +179,7 @@ class App:
     def make_durable(self) -> None:
         """A sync comes soon, whatever the policy. Raises StorageFailed."""
         assert self.committer is not None
-        try:
-            self.committer.make_durable()
-        except OSError as error:
-            self.log_failed(error)
+        self._commit(self.committer.make_durable)
         self.check()
 
     async def durable(self, position: int) -> None:

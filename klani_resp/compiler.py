@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from commands.arguments import integer, key_of, table_of
+from commands.arguments import integer, key_of
 from commands.spec import Arg, Command, CommandError, Context, Flags, Job, Reply
 from klani_resp.protocol import encoder
 from klani_resp.protocol.errors import error_reply
@@ -48,7 +48,7 @@ _CONVERSIONS = {
     ),
     Arg.TABLE: (
         "table = engine.tables.get(argv[{i}])",
-        "if table is None: table = table_of(engine, argv[{i}])",
+        "if table is None: table = engine.table(argv[{i}])",
     ),
     Arg.INTEGER: (
         "raw = argv[{i}]",
@@ -113,7 +113,6 @@ def compile_command(command: Command, protocol: int) -> Run:
         "encode": encoder.encode,
         "verbatim": encoder.verbatim,
         "key_of": key_of,
-        "table_of": table_of,
         "integer": integer,
         "error_reply": error_reply,
     }

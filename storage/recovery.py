@@ -141,7 +141,6 @@ class Opening:
     def _start(self, manifest: Manifest, loaded: Loaded, replay: Replay, log: Log) -> Engine:
         """A new epoch, a new segment with the doubtful tail, and the old tail cut off."""
         fs, directory, options = self._fs, self._directory, self._options
-        fs.fsync_directory(directory / "tables")  # a killed checkpoint may have named row files there
         ballast = Ballast(fs, directory, options.ballast_bytes)
         manifest.epoch += 1
         doubtful = [batch for batch in log.batches if batch.end > log.durable]
@@ -256,10 +255,10 @@ class Loaded:
         self.warnings: list[str] = []
         self._restored: list[tuple[row_file.Place, bytes]] = []
         self._unwritten: dict[int, list[int]] = {}
+        self._copies: dict[row_file.Place, bytes] | None = None  # the double-write file's, once one is wanted
         self.durable = manifest.position  # a block goes to its place only when the log up to it is durable
 
     def load_rows(self) -> Iterator[float]:
-        doublewrite: dict[row_file.Place, bytes] | None = None
         for state in self._manifest.tables:
             table = Table(state.number, state.name.encode(), Schema.from_description(state.schema))
             table.position = state.position
@@ -267,12 +266,13 @@ class Loaded:
             for slot, number in enumerate(state.directories):
                 memory = memoryview(table.rows.add_directory(number))
                 for block in self._read_directory(table, slot, memory):
-                    if doublewrite is None:
-                        doublewrite = dict(
-                            row_file.read_doublewrite(self._fs, self._directory, self._manifest.uuid_bytes)
+                    if not self._restore(table, block):
+                        path = row_file.table_path(self._directory, table.number)
+                        raise DamageError(
+                            f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum "
+                            "and the double-write file has no copy of it: "
+                            "acknowledged data is damaged; nothing was changed"
                         )
-                    start = block % table.schema.blocks_per_directory * fmt.BLOCK_BYTES
-                    self._restore(table, block, memory[start : start + fmt.BLOCK_BYTES], doublewrite)
                 yield 0.2 * slot / len(state.directories)
 
     def _read_directory(self, table: Table, slot: int, memory: memoryview) -> list[int]:
@@ -301,21 +301,24 @@ class Loaded:
         self.durable = durable
         return bad
 
-    def _restore(
-        self, table: Table, block: int, image: memoryview, doublewrite: dict[row_file.Place, bytes]
-    ) -> None:
-        place = row_file.Place(table.number, block)
-        copy = doublewrite.get(place)
-        path = row_file.table_path(self._directory, table.number)
-        if copy is None or not fmt.block_is_sound(copy, block):
-            raise DamageError(
-                f"{path}: block {block} (offset {block * fmt.BLOCK_BYTES}) fails its checksum and the "
-                "double-write file has no copy of it: acknowledged data is damaged; nothing was changed"
+    def _restore(self, table: Table, block: int) -> bool:
+        """Puts the double-write file's copy of the block into memory; False when there is no sound one."""
+        if self._copies is None:
+            self._copies = dict(
+                row_file.read_doublewrite(self._fs, self._directory, self._manifest.uuid_bytes)
             )
-        image[:] = copy
+        place = row_file.Place(table.number, block)
+        copy = self._copies.get(place)
+        if copy is None or not fmt.block_is_sound(copy, block):
+            return False
+        slot, within = divmod(block, table.schema.blocks_per_directory)
+        start = within * fmt.BLOCK_BYTES
+        table.rows.directories[table.rows.numbers[slot]][start : start + fmt.BLOCK_BYTES] = copy
         self._restored.append((place, copy))
         self.durable = max(self.durable, fmt.BLOCK.unpack_from(copy)[2])
+        path = row_file.table_path(self._directory, table.number)
         self.warnings.append(f"{path}: block {block} was torn; restored from the double-write file")
+        return True
 
     def restore_in_place(self) -> None:
         """Before anything may overwrite the double-write file, its blocks are in place, and durable there: a
@@ -349,26 +352,15 @@ class Loaded:
         for number, blocks in self._unwritten.items():
             self._nothing_lost(self.tables[number], blocks)
 
-    def _restore_zeroed(self, table: Table, block: int) -> bool:
-        """A power loss may zero a block that was being put in place: is there a sound copy of it?"""
-        place = row_file.Place(table.number, block)
-        for known, copy in row_file.read_doublewrite(self._fs, self._directory, self._manifest.uuid_bytes):
-            if known == place and fmt.block_is_sound(copy, block):
-                slot, within = divmod(block, table.schema.blocks_per_directory)
-                memory = memoryview(table.rows.directories[table.rows.numbers[slot]])
-                start = within * fmt.BLOCK_BYTES
-                self._restore(table, block, memory[start : start + fmt.BLOCK_BYTES], {place: copy})
-                return True
-        return False
-
     def _nothing_lost(self, table: Table, blocks: list[int]) -> None:
-        """A block of zeros is one never written: no row that was there may lie in it."""
+        """A block of zeros is one never written: no row that was there may lie in it.
+
+        Or a power loss zeroed it while it was being put in place: then there is a copy.
+        """
         present = table.rows.present
         for block in blocks:
             rows = rows_of_block(table, block)
-            if present.range_cardinality(rows.start, rows.stop):
-                if self._restore_zeroed(table, block):
-                    continue
+            if present.range_cardinality(rows.start, rows.stop) and not self._restore(table, block):
                 path = row_file.table_path(self._directory, table.number)
                 raise DamageError(
                     f"{path}: block {block} is empty, but rows {rows.start}..{rows.stop - 1} were there: "

@@ -54,10 +54,9 @@ class Script:
     """`role`: whose calls are counted. `begin`: what the store holds at the start; None: there is none."""
 
     name: str
-    role: str  # main, sync (the process that syncs the log) or worker (checkpoints, segments, backups)
+    role: str  # main, or sync: the process that syncs the log
     begin: Contents | None
     steps: list[Step] = field(default_factory=list)
-    warm_up: int = 0  # steps before the tracer comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +308,6 @@ class Run:
         if self._script.role == "sync":
             self._trace(server.children(), point)
         for number, step in enumerate(self._script.steps):
-            if self._script.role == "worker" and number == self._script.warm_up:
-                self._trace(server.workers(), point)
             commands = [tuple(token if word is TOKEN else word for word in c) for c in step.commands]
             if len(commands) > 1:
                 commands = [("MULTI",), *commands, ("EXEC",)]

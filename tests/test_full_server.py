@@ -1,7 +1,8 @@
 """A real server on a small real file system that is filled, and freed again.
 
 The file system is a tmpfs in a namespace of the test's own, which needs no root where the system lets users
-have namespaces; where it does not, the test fails and says so. From outside it is reached through /proc.
+have namespaces; where it does not, the test is skipped, or fails where none may be. From outside it is
+reached through /proc.
 """
 
 from __future__ import annotations

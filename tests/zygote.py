@@ -48,12 +48,6 @@ class Forked:
     def children(self) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
-    def workers(self) -> list[int]:
-        """Its threads but the main one."""
-        return [
-            int(path.name) for path in Path(f"/proc/{self.pid}/task").iterdir() if int(path.name) != self.pid
-        ]
-
 
 class Zygote:
     def __init__(self, plant: str = "") -> None:
@@ -124,7 +118,7 @@ def _plant(name: str) -> None:
             honest(wal, payload)
             wal._fs = fs
 
-        Wal._write = write  # type: ignore
+        Wal._write = write  # type: ignore[method-assign, assignment]  # the planted bug is the patch
     if name == "no locks":
         locks.is_free = lambda *_: True
 
