@@ -1,11 +1,12 @@
-# Two commands do everything: `make herd` runs the main job, `make test` runs types, lint and tests.
-# Both make their own virtual environment first; neither needs root, nor anything but Python 3.11 or later.
+# Three commands do everything: `make herd` runs the main job, `make test` runs types, lint and tests, and
+# `make long` the long column of docs/reliability.md, in well under an hour. All make their own virtual environment first; none
+# needs root, nor anything but Python 3.11 or later.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: herd test clean
+.PHONY: herd test long clean
 
 herd: $(VENV)/bench.stamp
 	$(BIN)/python bench/herd.py --output herd-output $(HERD_ARGS)
@@ -15,6 +16,9 @@ test: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+long: $(VENV)/dev.stamp
+	KLANI_PROOF=long $(BIN)/python -m pytest -m proof --timeout 1800 $(PYTEST_ARGS)
 
 $(VENV)/%.stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 import redis
 
 from bench import launch
+from tests.proof import LONG
 
 Client = Any  # redis-py does not type execute_command
+FIGURES: Counter[str] = Counter()
 
 PACKAGES = {
     "redis-cli": "redis-tools",
@@ -30,6 +33,24 @@ def frame(*words: bytes | str | int) -> bytes:
     """A request as clients send it."""
     encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
     return b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
+
+
+@pytest.fixture
+def figure() -> Callable[[str, int], None]:
+    """`figure("A5 bytes flipped", n)`: adds n to what the summary behind the tests says under this name."""
+
+    def add(name: str, count: int = 1) -> None:
+        FIGURES[name] += count
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section(f"figures of the proof, {'long' if LONG else 'CI'} column")
+        width = max(map(len, FIGURES))
+        for name in sorted(FIGURES):
+            terminalreporter.write_line(f"{name:<{width}}  {FIGURES[name]:>9,}")
 
 
 class Wire:

@@ -175,6 +175,50 @@ def _commit(engine: Engine, model: Model, did: bool = True) -> None:
     model.committed(engine)
 
 
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """A log in one segment: where its batches begin and the last ends, what the store held behind each."""
+
+    disk: FakeDisk
+    segment: Path
+    offsets: list[int]
+    states: list[Contents]
+
+    def payload_end(self, batch: int) -> int:
+        """Behind it comes padding only."""
+        at = self.offsets[batch]
+        return at + 40 + int.from_bytes(self.disk.named[self.segment].seen[at + 4 : at + 8], "little")
+
+
+ONE_SEGMENT = EngineOptions(segment_bytes=48 << 10)
+
+
+def log_of_batches(count: int, stop: bool = False) -> Batches:
+    """The first batch is the start's own, the others are of 1 to 13 records; then the power goes. With `stop`
+    the last batch drops the table and the store is closed: a start has no rows to read then, which takes
+    ten times as long as a look at the log."""
+    disk = FakeDisk()
+    engine, _ = open_store(disk, ONE_SEGMENT)
+    states: list[Contents] = [{}, {}]
+    engine.create(b"seats", schema(), False)
+    engine.wal.commit()
+    states.append(contents(engine))
+    for number in range(count - 2 - stop):
+        for copy in range(1 + number % 3 * 6 if number < 9 else 1):
+            engine.insert(engine.table(b"seats"), number * 100 + copy, row(number, 1, b"x"))
+        engine.wal.commit()
+        states.append(contents(engine))
+    if stop:
+        engine.drop(b"seats")
+        states.append({})
+        engine.close()
+    after = disk.crash()
+    (path,) = [path for path in after.named if path.suffix == ".wal"]
+    offsets = batch_offsets(bytes(after.named[path].seen))
+    assert len(offsets) == count + 1 == len(states)
+    return Batches(after, path, offsets, states)
+
+
 def batch_offsets(data: bytes) -> list[int]:
     """Where the batches of a segment begin, and where the last one ends."""
     from storage import format as fmt

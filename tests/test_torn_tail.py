@@ -1,4 +1,7 @@
-"""Torn tail or damage: a log is bent at many places, and the start must tell one from the other."""
+"""Torn tail or damage, and files that are not what they should be: a start must tell one from the other.
+
+The log bent at every byte is in tests/test_log_bytes.py.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from storage.check import check
-from storage.engine import EngineOptions
 from storage.errors import DamageError, StartError
 from storage.fs import OsFs, write_file_durably
 from storage.manifest import NAME, Manifest
@@ -16,96 +17,20 @@ from storage.recovery import Opening
 from tests.fake_disk import Crash, FakeDisk
 from tests.store import (
     DIRECTORY,
+    ONE_SEGMENT,
     OPTIONS,
-    Contents,
     FakeClock,
-    assert_sound,
     batch_offsets,
     checkpoint,
     contents,
+    log_of_batches,
     open_store,
     row,
     schema,
 )
 
-BATCHES = 10
-ONE_SEGMENT = EngineOptions(segment_bytes=64 << 10)
-
-
-def log_of_batches() -> tuple[FakeDisk, Path, list[int], list[Contents]]:
-    """A disk, its segment, where the batches begin and the last ends, what the store held behind each."""
-    disk = FakeDisk()
-    engine, _ = open_store(disk, ONE_SEGMENT)
-    states: list[Contents] = [{}]
-    engine.create(b"seats", schema(), False)
-    engine.wal.commit()
-    states.append(contents(engine))
-    for number in range(BATCHES - 2):
-        for copy in range(1 + number % 3 * 6):
-            engine.insert(engine.table(b"seats"), number * 100 + copy, row(number, 1, b"x"))
-        engine.wal.commit()
-        states.append(contents(engine))
-    crashed = disk.crash()
-    (path,) = [path for path in crashed.named if path.suffix == ".wal"]
-    offsets = batch_offsets(bytes(crashed.named[path].seen))
-    assert len(offsets) == BATCHES + 1
-    return crashed, path, offsets, states
-
-
-DISK, SEGMENT, OFFSETS, STATES = log_of_batches()
-
-
-def payload_end(batch: int) -> int:
-    length = int.from_bytes(DISK.named[SEGMENT].seen[OFFSETS[batch] + 4 : OFFSETS[batch] + 8], "little")
-    return OFFSETS[batch] + 40 + length
-
-
-@pytest.mark.parametrize("batch", range(BATCHES - 1))
-def test_damage_before_the_last_batch_refuses_the_start(batch: int) -> None:
-    begin, end = OFFSETS[batch], OFFSETS[batch + 1]
-    for offset in sorted(
-        {*range(begin, end, 37), *range(begin, begin + 40, 3), end - 1, payload_end(batch) - 1}
-    ):
-        disk = DISK.crash()
-        disk.damage(SEGMENT, offset, 1 << offset % 8)
-        before = disk.image()
-        with pytest.raises(DamageError, match=rf"offset {begin}: .*position \d+.*nothing was changed"):
-            open_store(disk, ONE_SEGMENT)
-        del before[DIRECTORY / "LOCK"]
-        assert {path: data for path, data in disk.image().items() if path.name != "LOCK"} == before
-        assert len(list(check(disk, DIRECTORY))) == 1
-
-
-def test_damage_in_the_last_batch_is_a_torn_tail() -> None:
-    begin, end = OFFSETS[-2:]
-    for offset in sorted({*range(begin, end, 29), *range(begin, begin + 40), end - 1}):
-        disk = DISK.crash()
-        disk.damage(SEGMENT, offset)
-        _starts_with(disk, STATES[-2], begin)
-
-
-@pytest.mark.parametrize("batch", range(BATCHES))
-def test_cut_log_gives_whole_batches_and_a_warning(batch: int) -> None:
-    """Nothing behind the cut can say that the batches were there: they go, whole."""
-    begin, end = OFFSETS[batch], payload_end(batch)
-    states = [{}, *STATES]
-    for length in sorted({*range(begin + 1, end, 53), begin + 39, begin + 40, end - 1}):
-        disk = DISK.crash()
-        disk.cut(SEGMENT, length)
-        _starts_with(disk, states[batch], begin)
-
-
-def _starts_with(disk: FakeDisk, expected: Contents, begin: int) -> None:
-    assert list(check(disk, DIRECTORY)) == []
-    engine, warnings = open_store(disk, ONE_SEGMENT)
-    assert contents(engine) == expected
-    (warning,) = warnings
-    assert f"offset {begin}: torn tail at position" in warning
-    assert_sound(engine, disk)
-    after = disk.crash()
-    assert SEGMENT not in after.named or len(after.named[SEGMENT].seen) <= begin, "the tail is cut off"
-    engine, warnings = open_store(after, ONE_SEGMENT)
-    assert (contents(engine), warnings) == (expected, [])
+LOG = log_of_batches(10)
+DISK, SEGMENT, OFFSETS, STATES = LOG.disk, LOG.segment, LOG.offsets, LOG.states
 
 
 def test_zeros_and_garbage_behind_the_last_batch() -> None:
@@ -120,6 +45,7 @@ def test_zeros_and_garbage_behind_the_last_batch() -> None:
 
 
 def test_clean_stop_leaves_no_cut_unseen() -> None:
+    """With rows to be read first; tests/test_log_bytes.py cuts at every byte."""
     disk = DISK.crash()
     engine, _ = open_store(disk, ONE_SEGMENT)
     engine.create(b"later", schema(), False)
