@@ -1,6 +1,6 @@
 # Three commands do everything: `make herd` runs the main job, `make test` runs types, lint and tests, and
-# `make long` the long column of docs/reliability.md, in well under an hour. All make their own virtual environment first; none
-# needs root, nor anything but Python 3.11 or later.
+# `make long` the long column of docs/reliability.md. All make their own virtual environment first; none needs
+# root, nor anything but Python 3.11 or later.
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -3,8 +3,8 @@
 Rules: 1. Bytes survive a crash once their file was synced, a name (create, rename, unlink) once its directory
 was. 2. Of the rest a crash keeps nothing, or what a generator picks: each 512-byte sector kept, lost, torn,
 zeroed or garbled, each name kept or not. 3. After a failed sync the unsynced bytes can be read, yet no later
-sync makes them durable: that is what Linux does. 4. After a Crash every call raises Crash, but for `close`,
-which a finalizer may call.
+sync makes them durable unless they were written again: that is what Linux does. 4. After a Crash every call
+raises Crash, but for `close`, which a finalizer may call.
 """
 
 from __future__ import annotations
@@ -40,6 +40,17 @@ class Change:
         else:
             content[self.offset : end] = self.data
 
+    def outside(self, later: Change) -> list[Change]:
+        """What is left of it when a later change has been synced."""
+        if self.data is None:
+            return []
+        end = self.offset + len(self.data)
+        begin = later.offset
+        stop = end if later.data is None else begin + len(later.data)
+        parts = [Change(self.offset, self.data[: max(0, begin - self.offset)])]
+        parts.append(Change(max(stop, self.offset), self.data[max(0, stop - self.offset) :]))
+        return [part for part in parts if part.data]
+
 
 @dataclass(slots=True, eq=False)
 class File:
@@ -56,6 +67,7 @@ class File:
     def sync(self) -> None:
         for change in self.unsynced:
             change.apply(self.synced)
+            self.refused = [part for old in self.refused for part in old.outside(change)]
         self.unsynced.clear()
 
     def after_crash(self, keep: random.Random | None) -> File:
@@ -127,7 +139,8 @@ class Moving:
 
 
 class FakeDisk:
-    """An `Fs`. `calls` counts them; `fail_at` is the number of the call that raises `failure`."""
+    """An `Fs`. `calls` counts them; `fail_at` is the number of the call that raises `failure`, among those
+    whose name begins with `only`."""
 
     def __init__(self) -> None:
         self.directories: set[Path] = set()
@@ -137,18 +150,22 @@ class FakeDisk:
         self.calls = 0
         self.log: list[str] = []
         self.fail_at = 0
+        self.only = ""
         self.sticky = False
         self.failure: Callable[[], BaseException] = Crash
         self.crashed = False
+        self._counted = 0  # calls that `only` fits
         self._fds: dict[int, tuple[File, bool]] = {}
         self._next_fd = 3
         self._locked: dict[int, File] = {}
 
     # --- faults ---------------------------------------------------------------------------------------
 
-    def fail(self, at: int, failure: Callable[[], BaseException] = Crash, sticky: bool = False) -> None:
+    def fail(
+        self, at: int, failure: Callable[[], BaseException] = Crash, sticky: bool = False, only: str = ""
+    ) -> None:
         """Lets call number `at` fail, counted from now on (1: the next); `sticky`: and all behind it."""
-        self.fail_at, self.failure, self.sticky = self.calls + at, failure, sticky
+        self.fail_at, self.failure, self.sticky, self.only = self._counted + at, failure, sticky, only
 
     def crash(self, keep: random.Random | None = None) -> FakeDisk:
         """The disk as it is when power is back."""
@@ -192,7 +209,10 @@ class FakeDisk:
             raise Crash
         self.calls += 1
         self.log.append(what)
-        if self.fail_at and (self.calls == self.fail_at or (self.sticky and self.calls > self.fail_at)):
+        if not what.startswith(self.only):
+            return
+        self._counted += 1
+        if self.fail_at and (self._counted == self.fail_at or (self.sticky and self._counted > self.fail_at)):
             failure = self.failure()
             self.crashed = isinstance(failure, Crash)
             raise failure

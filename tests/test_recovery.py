@@ -1,6 +1,7 @@
 """A crash at every call the store makes: what was acknowledged stays, a frame is whole or not there.
 
-Each failure names the call and the seed; `survive(call, seed)` replays it.
+Each failure names the call and the seed; `survive(call, seed)` replays it. One script, and each of its calls;
+tests/test_lives.py has random ones, one crash each.
 """
 
 from __future__ import annotations
