@@ -3,7 +3,7 @@
 A sector that was not synced has each of the contents that it had since its last sync, each sector for itself;
 a file's length likewise; each create, rename and unlink whose directory was not synced came to be or did not:
 all combinations. On top of it each single sector is garbled, torn in the middle either way, and zeroed, while
-all else is kept. Files named `.tmp` are taken as they are: a start reads none of them.
+all other bytes are kept, and while all are lost. Files named `.tmp` are taken as they are: no start reads one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tests.fake_disk import SECTOR_BYTES, Change, FakeDisk, File
 
 COMBINATIONS_MAX = 4096  # of one moment's unsynced sectors
 GARBLED = bytes(range(1, 256)) * 3
+NOTHING = bytes(SECTOR_BYTES)
 
 Names = dict[Path, File]
 
@@ -60,9 +61,11 @@ def _contents(files: list[File]) -> Iterator[dict[int, bytes]]:
     assert prod(choice.count for choice in choices) <= COMBINATIONS_MAX, "too many to try them all"
     for combination in product(*(choice.all() for choice in choices)):
         yield {id(file): content for file, content in zip(files, combination, strict=True)}
-    for number, choice in enumerate(choices):
-        for bad in choice.bad():
-            yield {id(file): bad if file is files[number] else bytes(file.seen) for file in files}
+    for file, choice in zip(files, choices, strict=True):
+        for is_kept in (True, False):
+            others = {id(other): bytes(other.seen if is_kept else other.synced) for other in files}
+            for bad in choice.bad(others[id(file)]):
+                yield others | {id(file): bad}
 
 
 def _sectors(change: Change) -> Iterator[Change]:
@@ -103,13 +106,14 @@ class _Choices:
             for length in self._lengths:
                 yield bytes(content[:length].ljust(length, b"\0"))
 
-    def bad(self) -> Iterator[bytes]:
+    def bad(self, others: bytes) -> Iterator[bytes]:
+        """With one bad sector, and the other bytes as given."""
         half = SECTOR_BYTES // 2
         for at, versions in self._sectors.items():
             old, new = next(iter(versions)), _sector(self._file.seen, at)
-            for bad in (GARBLED[:SECTOR_BYTES], new[:half] + old[half:], old[:half] + new[half:], None):
-                content = bytearray(self._file.seen)
-                content[at : at + SECTOR_BYTES] = bytes(SECTOR_BYTES) if bad is None else bad
+            for bad in (GARBLED[:SECTOR_BYTES], new[:half] + old[half:], old[:half] + new[half:], NOTHING):
+                content = bytearray(others)
+                Change(at, bad).apply(content)
                 yield bytes(content[: len(self._file.seen)])
 
 
