@@ -3,7 +3,8 @@
 A sector that was not synced has each of the contents that it had since its last sync, each sector for itself;
 a file's length likewise; each create, rename and unlink whose directory was not synced came to be or did not:
 all combinations. On top of it each single sector is garbled, torn in the middle either way, and zeroed, while
-all other bytes are kept, and while all are lost. Files named `.tmp` are taken as they are: no start reads one.
+all other bytes are kept, and while all are lost. Files named `.tmp` are taken as they are: no start reads
+one.
 """
 
 from __future__ import annotations

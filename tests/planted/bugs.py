@@ -28,6 +28,7 @@ TORN, BYTES = "tests/test_torn_tail.py::", "tests/test_log_bytes.py::"
 RECOVERY, LIVES = "tests/test_recovery.py::", "tests/test_lives.py::"
 CHECKPOINT, STATES = "tests/test_checkpoint.py::", "tests/test_crash_states.py::"
 LOCKS, SESSION = "tests/test_locks.py::", "tests/test_session.py::"
+UNSEEN = "test_no_reply_shows_a_table_that_a_crash_could_take_back"
 COMMITTER, PROMISES = "tests/test_committer.py::", "tests/test_promises.py::"
 
 HEAD = """# Planted bugs
@@ -231,8 +232,8 @@ BUGS = (
     Bug(
         "the epoch on disk is not looked at",
         "storage/checkpoint.py",
-        "on_disk.epoch != self.manifest.epoch",
-        "False",
+        "epoch != self.manifest.epoch:",
+        "epoch == -1:",
         (CHECKPOINT + "test_checkpoint_of_an_old_epoch_is_refused",),
     ),
     Bug(
@@ -326,10 +327,7 @@ BUGS = (
         "klani_resp/compiler.py",
         "    engine.note(engine.appended)\n    return error_reply(error.text)",
         "    return error_reply(error.text)",
-        (
-            f"{SESSION}test_no_reply_shows_a_table_that_a_crash_could_take_back"
-            "[KL.SEEK 1 nope--ERR unknown field 'nope']",
-        ),
+        (SESSION + UNSEEN + "[KL.SEEK 1 nope--ERR unknown field 'nope']",),
     ),
     Bug(
         "KL.SEEK does not note what it shows",
