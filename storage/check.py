@@ -147,8 +147,8 @@ def _listed(fs: Fs, directory: Path, manifest: Manifest) -> dict[int, Lists]:
     if not fs.exists(path):
         raise DamageError(f"{path}: the posting lists are missing")
     listed: dict[int, Lists] = {state.number: {} for state in manifest.tables}
-    for number, column, value, data in index_file.load(fs, path):
-        listed.setdefault(number, {})[column, value] = BitMap.deserialize(data)
+    for (number, column, value), rows in index_file.load(fs, path).items():
+        listed.setdefault(number, {})[column, value] = rows
     return listed
 
 

@@ -4,8 +4,8 @@ In a thread it would hold the interpreter's lock: each time the loop sends or re
 that, up to 5 ms (docs/decisions/0007-verify-process.md has the figures).
 
 The child is a new program, not a fork: it has none of the server's memory, descriptors or signals. Each
-line that it reads is a question as JSON; each answer is a line of JSON and then the serialized bitmap. It
-ends with its input, so it does not outlive the server by more than the question under way.
+line that it reads is a question as JSON, each line that it writes an answer. It ends with its input, so it
+does not outlive the server by more than the question under way.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from pyroaring import BitMap
-
-from storage.counting import Counted, Counting, CountingError, InPlace, Question
+from storage.counting import Counting, CountingError, InPlace, Question, Sum
 from storage.fs import Fs, OsFs
 
 END_SECONDS_MAX = 1.0  # between the end of its answers and its own
@@ -45,13 +44,13 @@ class ChildProcess:
         self._command = command
         self._child: subprocess.Popen[bytes] | None = None
 
-    def from_log(self, question: Question) -> Counted:
+    def from_log(self, question: Question) -> Sum:
         return self._ask("log", question)
 
-    def from_rows(self, question: Question) -> Counted:
+    def from_rows(self, question: Question) -> Sum:
         return self._ask("rows", question)
 
-    def from_index(self, question: Question) -> Counted:
+    def from_index(self, question: Question) -> Sum:
         return self._ask("index", question)
 
     def close(self) -> None:
@@ -60,7 +59,7 @@ class ChildProcess:
             with suppress(BrokenPipeError), self._child:  # closes the pipes, waits for the end
                 pass
 
-    def _ask(self, what: str, question: Question) -> Counted:
+    def _ask(self, what: str, question: Question) -> Sum:
         try:
             if self._child is None:
                 # A session of its own: Ctrl-C at the server's terminal is not meant for it.
@@ -105,28 +104,18 @@ def _answer(counting: InPlace, line: bytes) -> bytes:
         counted = _COUNTS[what](counting, question)
     except CountingError as error:
         return json.dumps({"error": error.reason}).encode() + b"\n"
-    bitmap = counted.matched.serialize()
-    head = {
-        "rows": counted.rows,
-        "corrupt": sorted(counted.corrupt),
-        "is_whole": counted.is_whole,
-        "bytes": len(bitmap),
-    }
-    return json.dumps(head).encode() + b"\n" + bitmap
+    return json.dumps(asdict(counted)).encode() + b"\n"
 
 
-def _read_answer(answers: IO[bytes]) -> Counted:
+def _read_answer(answers: IO[bytes]) -> Sum:
     """EOFError when it is not there, or not all of it."""
     line = answers.readline()
     if not line.endswith(b"\n"):
         raise EOFError
-    head = json.loads(line)
-    if "error" in head:
-        raise CountingError(head["error"])
-    bitmap = answers.read(head["bytes"])
-    if len(bitmap) < head["bytes"]:
-        raise EOFError
-    return Counted(head["rows"], BitMap.deserialize(bitmap), set(head["corrupt"]), head["is_whole"])
+    answer = json.loads(line)
+    if "error" in answer:
+        raise CountingError(answer["error"])
+    return Sum(**answer)
 
 
 def _encode_question(what: str, question: Question) -> bytes:

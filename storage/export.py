@@ -123,9 +123,10 @@ class _Source:
         self._copies = dict(row_file.read_doublewrite(fs, directory, manifest.uuid_bytes))
         self._present: dict[int, BitMap] | None = None
         try:
-            lists = index_file.load(fs, directory / manifest.index_file) if manifest.index_file else []
-            sets = [(number, data) for number, column, _, data in lists if column == index_file.PRESENT]
-            self._present = {number: BitMap.deserialize(data) for number, data in sets}
+            lists = index_file.load(fs, directory / manifest.index_file) if manifest.index_file else {}
+            self._present = {
+                number: rows for (number, column, _), rows in lists.items() if column == index_file.PRESENT
+            }
         except (DamageError, OSError, ValueError):
             pass  # then it is not known which rows a damaged block held
 

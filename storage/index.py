@@ -142,5 +142,5 @@ class Index:
             for value in [v for v, p in lists.items() if not p.rows and p.position <= durable]:
                 del lists[value]
 
-    def load(self, column: int, value: Value, data: bytes) -> None:
-        self.lists[column][value] = Posting(BitMap.deserialize(data), 0)
+    def load(self, column: int, value: Value, rows: BitMap) -> None:
+        self.lists[column][value] = Posting(rows, 0)

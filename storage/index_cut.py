@@ -17,8 +17,9 @@ from storage.schema import Value
 from storage.table import Table
 
 PRESENT = -1  # the column of the set of all rows that are there
-Entry = tuple[int, int, Value, bytes]  # table number, column, value, serialized bitmap
-_STEP_LISTS = 8
+Entry = tuple[int, int, Value, bytes]  # table number, column, value; a list or a part of one, serialized
+_PART_ROWS = 1 << 20  # ids that a part of a long list spans: 0.02 ms each, for 10 million at once 1 ms
+_WHOLE_ROWS_MAX = 1 << 16  # a list of no more is not cut into parts
 _STEP_ROWS = 256
 
 
@@ -39,20 +40,38 @@ class IndexCut:
         ]
 
     def entries(self) -> Iterator[Entry | None]:
-        """All lists that were not empty, table by table; None is a step in which there is none to give."""
+        """All lists that were not empty, table by table, a long one in several entries that are to be united;
+        None is a step in which there is none to give."""
         for table, lists in self._tables:
-            copies = deque([table.rows.present.copy()])
-            for count, (_, _, posting) in enumerate(lists):
-                copies.append(posting.rows.copy())
-                if count % _STEP_LISTS == 0:
+            copies: deque[list[BitMap]] = deque()
+            for rows in (table.rows.present, *(posting.rows for _, _, posting in lists)):
+                copies.append([])
+                for part in _parts(rows):
+                    copies[-1].append(part)
                     yield None
             # Whatever a copy shows of a later change, the row's image of before is here: it was kept first.
             before = _Before(table)
             yield from before.read()
             for column, value, _ in [(PRESENT, 0, None), *lists]:
-                rows = before.taken_back(column, value, copies.popleft())  # each goes when it was used
-                if rows or column == PRESENT:
-                    yield table.number, column, value, rows.serialize()
+                for part in before.taken_back(column, value, copies.popleft()):  # each goes when it was used
+                    if part or column == PRESENT:
+                        yield table.number, column, value, part.serialize()
+
+
+def _parts(rows: BitMap) -> Iterator[BitMap]:
+    """Copies of at least one part, each as the list is when it is asked for."""
+    if len(rows) <= _WHOLE_ROWS_MAX:
+        yield rows.copy()
+        return
+    begin, end = 0, _PART_ROWS
+    while True:
+        window = BitMap()
+        window.add_range(begin, end)
+        yield rows & window
+        if not rows or rows.max() < end:
+            return
+        begin = next(rows.iter_equal_or_larger(end))
+        end = begin + _PART_ROWS
 
 
 class _Before:
@@ -81,10 +100,12 @@ class _Before:
                         by_value[value].append(row)
             yield
 
-    def taken_back(self, column: int, value: Value, rows: BitMap) -> BitMap:
-        """`rows`, a copy made some time after the cut, as it was at the cut."""
-        if rows.intersect(self._touched):
-            rows -= self._touched
-        if ids := self._ids[column].get(value):
-            rows |= BitMap(ids)
-        return rows
+    def taken_back(self, column: int, value: Value, parts: list[BitMap]) -> Iterator[BitMap]:
+        """A list's parts, copied some time after the cut, as the list was at the cut."""
+        last = parts[-1]
+        for part in parts:
+            if part.intersect(self._touched):
+                part.difference_update(self._touched)
+            if part is last and (ids := self._ids[column].get(value)):
+                part.update(ids)
+            yield part

@@ -3,7 +3,7 @@ damaged or missing, the lists are made again from them.
 
 Layout: magic, crc of the rest, length of the JSON directory, the directory, then the serialized bitmaps one
 behind another. The directory lists `[table, column, value or {"hex": ...}, bytes]`; column -1 is the
-set of all rows that are there.
+set of all rows that are there. A long list stands in several entries: its rows are those of all of them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pyroaring import BitMap
+
 from storage.errors import DamageError
 from storage.fs import Fs, read_file, replace_durably
 from storage.index_cut import PRESENT, Entry
+from storage.schema import Value
 
 __all__ = ["HEAD", "MAGIC", "PRESENT", "Entry", "load", "save"]
 
 MAGIC = b"KLANIIDX"
+Key = tuple[int, int, Value]  # table number, column, value
 HEAD = struct.Struct("<8sII")
 _STEP_BYTES = 256 << 10
 
@@ -54,7 +58,8 @@ def save(fs: Fs, path: Path, entries: Iterable[Entry | None]) -> Iterator[None]:
             yield
 
 
-def load(fs: Fs, path: Path) -> list[Entry]:
+def load(fs: Fs, path: Path) -> dict[Key, BitMap]:
+    """The lists by table number, column and value. Raises DamageError, OSError, ValueError."""
     data = read_file(fs, path)
     if len(data) < HEAD.size:
         raise DamageError(f"{path}: too short for an index")
@@ -62,9 +67,13 @@ def load(fs: Fs, path: Path) -> list[Entry]:
     if magic != MAGIC or zlib.crc32(memoryview(data)[HEAD.size :]) != crc:
         raise DamageError(f"{path}: the index's checksum is wrong")
     offset = HEAD.size + length
-    entries: list[Entry] = []
+    lists: dict[Key, BitMap] = {}
     for number, column, value, size in json.loads(data[HEAD.size : offset]):
-        key = bytes.fromhex(value["hex"]) if isinstance(value, dict) else value
-        entries.append((number, column, key, data[offset : offset + size]))
+        key = number, column, bytes.fromhex(value["hex"]) if isinstance(value, dict) else value
+        rows = BitMap.deserialize(data[offset : offset + size])
         offset += size
-    return entries
+        if key in lists:
+            lists[key] |= rows
+        else:
+            lists[key] = rows
+    return lists

@@ -22,8 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from pyroaring import BitMap
-
 from storage import format as fmt
 from storage import index_file, row_file
 from storage.ballast import Ballast
@@ -336,19 +334,19 @@ class Loaded:
     def load_index(self) -> Iterator[float]:
         path = self._directory / self._manifest.index_file
         try:
-            entries = index_file.load(self._fs, path) if self._manifest.index_file else []
+            lists = index_file.load(self._fs, path) if self._manifest.index_file else {}
         except (DamageError, OSError, ValueError) as error:
             self.warnings.append(f"{error}: the posting lists are made again from the rows")
             for table in self.tables.values():
                 for done in list_anew(table):
                     yield 0.2 + 0.1 * done / len(table.rows.numbers)
             return
-        for number, column, value, data in entries:
+        for (number, column, value), rows in lists.items():
             table = self.tables[number]
             if column == index_file.PRESENT:
-                table.rows.present = BitMap.deserialize(data)
+                table.rows.present = rows
             else:
-                table.index.load(column, value, data)
+                table.index.load(column, value, rows)
         for number, blocks in self._unwritten.items():
             self._nothing_lost(self.tables[number], blocks)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from storage.counting import Counted, Counting, CountingError, Question
+from storage.counting import Counting, CountingError, Question, Sum
 from storage.errors import StoreError
 from storage.fs import is_full
 from storage.schema import Value
@@ -79,17 +79,17 @@ class Verification:
         finally:
             counting.close()
 
-    def _judge(self, from_log: Counted, from_rows: Counted, from_index: Counted) -> Verdict:
+    def _judge(self, from_log: Sum, from_rows: Sum, from_index: Sum) -> Verdict:
         state = self._checkpoint.manifest.table(self._table.number)
         assert state is not None, "the cut holds the table"
-        corrupt = from_log.corrupt | from_rows.corrupt
-        agreed = from_log.matched == from_rows.matched == from_index.matched
+        corrupt = {*from_log.corrupt, *from_rows.corrupt}
+        agreed = from_log.digest == from_rows.digest == from_index.digest
         agreed = agreed and from_log.is_whole and from_index.is_whole
         return Verdict(
             rows=from_rows.rows,
-            matched=len(from_rows.matched),
-            log_matched=len(from_log.matched),
-            index_matched=len(from_index.matched),
+            matched=from_rows.matched,
+            log_matched=from_log.matched,
+            index_matched=from_index.matched,
             corrupt=len(corrupt),
             ok=agreed and not corrupt and from_rows.rows == state.rows == from_index.rows,
         )

@@ -17,13 +17,10 @@ from itertools import pairwise, product
 import pytest
 
 from storage.engine import Engine
-from storage.errors import DamageError
-from storage.format import BLOCK_BYTES
-from storage.row_file import table_path
 from storage.table import Table
 from tests.crash_states import crash_states
 from tests.fake_disk import FakeDisk
-from tests.store import DIRECTORY, Model, checkpoint, contents, open_store
+from tests.store import Model, checkpoint, contents, open_store
 from tests.walk import SMALL
 
 COMMANDS = ("insert 0", "insert 1", "replace 0", "replace 1", "multi", "checkpoint")
@@ -145,12 +142,6 @@ def fingerprint(disk: FakeDisk, model: Model) -> bytes:
     return digest.digest()
 
 
-def is_zeroed(state: FakeDisk) -> bool:
-    """What test_a_block_that_a_power_loss_zeroed_is_restored shows: refused, though it could be restored."""
-    file = state.named.get(table_path(DIRECTORY, 1))
-    return file is not None and len(file.seen) > 0 and not file.seen[:BLOCK_BYTES].strip(b"\0")
-
-
 @pytest.mark.parametrize(
     "number", range(len(SCRIPTS)), ids=lambda n: f"{SCRIPTS[n][0]}-{','.join(SCRIPTS[n][1])}"
 )
@@ -161,9 +152,5 @@ def test_every_crash_state(number: int, figure: Callable[[str, int], None]) -> N
         for at, (state, model) in enumerate(states_of(rows, script, grouping)):
             print(f"replay: state {at} of states_of({rows}, {script}, {grouping})")
             figure("A4 crash states", 1)
-            try:
-                engine, _ = open_store(state)
-            except DamageError:
-                assert is_zeroed(state)
-                continue
+            engine, _ = open_store(state)
             model.judge(engine)

@@ -50,15 +50,13 @@ def lists_of(engine: Engine) -> Lists:
 
 def lists_on_disk(disk: FakeDisk) -> Lists:
     path = DIRECTORY / Manifest.load(disk, DIRECTORY).index_file
-    return {
-        (number, column, value): BitMap.deserialize(data)
-        for number, column, value, data in index_file.load(disk, path)
-    }
+    return index_file.load(disk, path)
 
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_cut, "_STEP_LISTS", 1)
+    monkeypatch.setattr(index_cut, "_PART_ROWS", 1 << 16)
+    monkeypatch.setattr(index_cut, "_WHOLE_ROWS_MAX", 3)
     monkeypatch.setattr(index_cut, "_STEP_ROWS", 2)
     monkeypatch.setattr(row_file, "STEP_BLOCKS", 1)
 

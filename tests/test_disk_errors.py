@@ -21,16 +21,19 @@ from klani_resp.app import StorageFailed
 from storage.errors import StartError
 from storage.fs import OsFs, SyncFailed, is_full
 from tests.fake_disk import FakeDisk
+from tests.proof import LONG
 from tests.store import assert_sound
 from tests.till import REFUSED, Ended, Till, story
 
-LONG = os.environ.get("KLANI_PROOF") == "long"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 CODES = (errno.EIO, *FULL)
 ONCE, A_WHILE, FOR_GOOD = 0, 3, 1000  # how many steps of the story fail behind the first call that does
 LOOKS_MAX = 5  # for room, until it must have been found
 FINAL = ("fsync", "close")  # whatever such a call says: it cannot be made again
 READING = ("open_readonly", "pread", "size", "names", "exists", "lock")  # no disk is too full for these
+
+Figure = Callable[[str, int], None]
+pytestmark = pytest.mark.proof
 
 
 def perform(till: Till, steps: int) -> None:
@@ -100,10 +103,12 @@ def go_on(before: Till, disk: FakeDisk) -> None:
     assert_sound(till.engine, till.disk)
 
 
-def refused(code: int, steps: int, part: int = 0, parts: int = 1) -> int:
+def refused(figure: Figure, code: int, steps: int, part: int = 0, parts: int = 1) -> int:
     """How many sales were, when each call fails that can: those of the part."""
     can = [at for at, what in enumerate(CALLS, 1) if code not in FULL or not what.startswith(READING)]
-    return sum(survive(call, code, steps).refused for call in can[part::parts])
+    mine = can[part::parts]
+    figure("A6 calls that failed", len(mine))
+    return sum(survive(call, code, steps).refused for call in mine)
 
 
 def test_the_story_touches_the_disk_often() -> None:
@@ -111,21 +116,21 @@ def test_the_story_touches_the_disk_often() -> None:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_each_call_fails_with_an_error_that_is_final(part: int) -> None:
-    assert refused(errno.EIO, ONCE, part, 4) == 0
+def test_each_call_fails_with_an_error_that_is_final(part: int, figure: Figure) -> None:
+    assert refused(figure, errno.EIO, ONCE, part, 4) == 0
     if LONG:
-        assert refused(errno.EIO, FOR_GOOD, part, 4) == 0
+        assert refused(figure, errno.EIO, FOR_GOOD, part, 4) == 0
 
 
 @pytest.mark.parametrize("code", FULL, ids=errno.errorcode.get)
-def test_each_call_finds_the_disk_full_once(code: int) -> None:
-    refused(code, ONCE)
+def test_each_call_finds_the_disk_full_once(code: int, figure: Figure) -> None:
+    refused(figure, code, ONCE)
 
 
 @pytest.mark.parametrize("steps", [A_WHILE, FOR_GOOD], ids=["a while", "for good"])
 @pytest.mark.parametrize("code", FULL if LONG else FULL[:1], ids=errno.errorcode.get)
-def test_the_disk_is_full_from_each_call_on(code: int, steps: int) -> None:
-    assert refused(code, steps) > 0
+def test_the_disk_is_full_from_each_call_on(code: int, steps: int, figure: Figure) -> None:
+    assert refused(figure, code, steps) > 0
 
 
 # --- KL.VERIFY ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,16 @@ from redis.retry import Retry
 
 from bench.launch import ROOT, free_port
 from klani_resp.__main__ import main
+from tests.proof import scaled
 
-LIVES = 30 if os.environ.get("KLANI_PROOF") == "long" else 1
+LIVES = scaled(1, 30)
 SEED = 20261125
 DISK_BYTES = 12 << 20
 SECONDS_MAX = 30.0  # until what must happen has happened
 SETTINGS = "segment_bytes = 1048576\nballast_bytes = 1048576\ncheckpoint_bytes = 1048576\n"
 NOTE_BYTES = 3000
+
+pytestmark = pytest.mark.proof
 
 
 class SmallDisk:
@@ -192,7 +195,9 @@ def what_a_full_disk_refuses(life: Life, token: int) -> None:
 
 
 @pytest.mark.parametrize("number", range(LIVES))
-def test_a_disk_is_filled_and_freed(disk: SmallDisk, tmp_path: Path, number: int) -> None:
+def test_a_disk_is_filled_and_freed(
+    disk: SmallDisk, tmp_path: Path, number: int, figure: Callable[[str, int], None]
+) -> None:
     seed = f"{SEED}/{number}"
     print(f"seed {seed}")
     life = Life(disk, tmp_path, random.Random(seed))
@@ -202,6 +207,7 @@ def test_a_disk_is_filled_and_freed(disk: SmallDisk, tmp_path: Path, number: int
         if life.process.poll() is None:
             life.kill()
     assert main(["check", str(disk.outside / "data")]) == 0
+    figure("A8 lives on a real full disk", 1)
 
 
 def start_or_free(life: Life) -> None:

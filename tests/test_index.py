@@ -138,7 +138,7 @@ def test_unindexed_and_unknown_fields_are_errors() -> None:
 def test_load_gives_the_list_back() -> None:
     lists = index.Index(schema())
     column = lists.columns[b"state"]
-    lists.load(column, 3, BitMap([1, 70_000]).serialize())
+    lists.load(column, 3, BitMap([1, 70_000]))
     found = lists.find((column,), (3,))
     assert found is not None
     assert list(found.rows) == [1, 70_000]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +23,16 @@ import redis
 
 from bench.launch import free_port
 from klani_resp.__main__ import main
+from tests.proof import scaled
 from tests.zygote import Forked, Zygote, until
 
 CLIENTS = 8
-KILLS = 2000 if os.environ.get("KLANI_PROOF") == "long" else 50
+KILLS = scaled(50, 2_000)
 SEATS_PER_KILL = 120
 CYCLE_SECONDS_MAX = 2.0
 SEED = int(os.environ.get("KLANI_SEED", "20261125"))
+
+pytestmark = pytest.mark.proof
 
 
 @dataclass(slots=True)
@@ -229,7 +232,7 @@ def _rows(client: Any, table: str) -> Iterator[tuple[int, dict[bytes, Any]]]:
 
 
 @pytest.mark.timeout(4000 if KILLS > 100 else 120)
-def test_no_sale_is_lost_and_no_seat_sold_twice(tmp_path: Path) -> None:
+def test_no_sale_is_lost_and_no_seat_sold_twice(tmp_path: Path, figure: Callable[[str, int], None]) -> None:
     print(f"KLANI_SEED={SEED} python -m pytest tests/test_kill_at_random.py")
     with hall(tmp_path) as one:
         books = sell_and_kill(one, KILLS, SEED)
@@ -241,6 +244,8 @@ def test_no_sale_is_lost_and_no_seat_sold_twice(tmp_path: Path) -> None:
     sold = sum(len(book.sold) for book in books)
     unknown = sum(len(book.tried) - len(book.sold) - len(book.refused) for book in books)
     print(f"{KILLS} kills, {sold} sales, {sum(len(b.refused) for b in books)} refused, {unknown} unknown")
+    figure("A2 kills under redis-py clients", KILLS)
+    figure("A2 sales in their books", sold)
     assert sold > 5 * KILLS
 
 

@@ -5,7 +5,6 @@ KLANI_PROOF=long runs each script with three seeds.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,11 +13,14 @@ from queue import SimpleQueue
 import pytest
 
 from tests.kill_points import SCRIPTS, Point, points_of, run_point
+from tests.proof import scaled
 from tests.zygote import Zygote
 
 AT_A_TIME = 2
-SEEDS = 3 if os.environ.get("KLANI_PROOF") == "long" else 1
+SEEDS = scaled(1, 3)
 LEAST = {"new_store": 60, "sales": 70, "syncs": 12}
+
+pytestmark = pytest.mark.proof
 
 
 def run_all(name: str, seed: int, plant: str = "", share: int = 1) -> tuple[int, int, list[str]]:
@@ -57,10 +59,14 @@ def run_all(name: str, seed: int, plant: str = "", share: int = 1) -> tuple[int,
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_killed_at_each_call(need: Callable[[str], str], name: str, seed: int) -> None:
+def test_killed_at_each_call(
+    need: Callable[[str], str], name: str, seed: int, figure: Callable[[str, int], None]
+) -> None:
     need("strace")
     points, died, wrong = run_all(name, seed)
     print(f"{name}: killed at {died} of {points} points")
+    figure("A1 points of kill -9", points)
+    figure("A1 points reached", died)
     assert not wrong, "\n".join(wrong)
     assert points >= LEAST[name]
     assert died >= 0.95 * points, "too many points were not reached"

@@ -6,7 +6,6 @@ The process was killed at some call, or the disk was full there. What it wrote c
 from __future__ import annotations
 
 import errno
-import os
 import random
 from collections.abc import Callable, Iterator
 
@@ -14,14 +13,16 @@ import pytest
 
 from storage.engine import Engine
 from tests.fake_disk import Crash, FakeDisk
+from tests.proof import LONG
 from tests.store import Contents, assert_sound, checkpoint, contents, open_store, row, schema
 
 ROWS = 200
 OUTER, INNER = (*range(0, 80, 20), *range(170, 200, 20)), range(90, 160, 20)  # blocks 0 and 2, block 1
 WIPED = 9  # up to this call of a checkpoint there may be no copies of what the last one put in place
-LONG = os.environ.get("KLANI_PROOF") == "long"
 
+pytestmark = pytest.mark.proof
 World = tuple[FakeDisk, Engine]
+Figure = Callable[[str, int], None]
 
 
 def store(earlier: int) -> World:
@@ -97,24 +98,25 @@ def calls_of_the_next(call: int) -> Iterator[int]:
     yield from range(WIPED + call % 11, 1000, 11)
 
 
-def in_turn(call: int, earlier: int, failure: Callable[[], BaseException]) -> None:
+def in_turn(call: int, earlier: int, failure: Callable[[], BaseException], figure: Figure) -> None:
     for at in calls_of_the_next(call):
+        figure("A7 power lost in the checkpoint behind one that failed", 1)
         if not survive(stopped_at(call, earlier, failure), at, f"{call}/{at}"):
             return
 
 
 @pytest.mark.parametrize("earlier", [0, 1], ids=["first", "second"])
-def test_killed_in_a_checkpoint_then_power_is_lost_in_the_next(earlier: int) -> None:
+def test_killed_in_a_checkpoint_then_power_is_lost_in_the_next(earlier: int, figure: Figure) -> None:
     for call, what in enumerate(calls_of_checkpoint(earlier), 1):
         if LONG or what.startswith(("fsync", "open ", "rename")):  # the call before has done something
             print(f"killed at call {call}, {what!r}")
-            in_turn(call, earlier, Crash)
+            in_turn(call, earlier, Crash, figure)
 
 
 @pytest.mark.parametrize("earlier", [0, 1], ids=["first", "second"])
-def test_no_room_in_a_checkpoint_then_power_is_lost_in_the_next(earlier: int) -> None:
+def test_no_room_in_a_checkpoint_then_power_is_lost_in_the_next(earlier: int, figure: Figure) -> None:
     """Blocks that are half in place must not lose their copies, nor new files their names."""
     for call, what in enumerate(calls_of_checkpoint(earlier), 1):
         if what.startswith(("create", "open ", "pwrite", "rename", "unlink")):
             print(f"no room at call {call}, {what!r}")
-            in_turn(call, earlier, lambda: OSError(errno.ENOSPC, "No space left on device"))
+            in_turn(call, earlier, lambda: OSError(errno.ENOSPC, "No space left on device"), figure)

@@ -22,8 +22,6 @@ from tests.store import DIRECTORY, Model, assert_sound, checkpoint, contents, op
 from tests.walk import Walk
 
 PARTS = 20
-# Seeds that come to what test_a_block_that_a_power_loss_zeroed_is_restored shows, and fail with it.
-ZEROED = {1180}
 pytestmark = pytest.mark.proof
 each_part = pytest.mark.parametrize("part", range(PARTS))
 
@@ -66,8 +64,6 @@ def ends_well(disk: FakeDisk, model: Model, seed: int) -> None:
 @each_part
 def test_power_losses(part: int, figure: Callable[[str, int], None]) -> None:
     for seed in share(scaled(2_000, 50_000), part, PARTS):
-        if seed in ZEROED:
-            continue
         print(f"replay: lives_that_lose_power({seed})")
         lives_that_lose_power(seed)
         figure("A3 seeds, power lost", 1)
@@ -103,9 +99,6 @@ def test_failed_syncs(part: int, figure: Callable[[str, int], None]) -> None:
 # --- places that seeds seldom come to -----------------------------------------------------------------
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a start leaves such a block as it is, and a checkpoint takes its log away"
-)
 @pytest.mark.parametrize("failure", [_input_output_error, Crash])
 def test_a_block_that_only_the_page_cache_has_is_written_again(failure: Callable[[], BaseException]) -> None:
     disk = FakeDisk()
@@ -132,7 +125,6 @@ def test_a_block_that_only_the_page_cache_has_is_written_again(failure: Callable
     assert contents(engine)[b"seats"] == sold[b"seats"]
 
 
-@pytest.mark.xfail(strict=True, reason="a block of zeros passes for one never written")
 def test_a_block_that_a_power_loss_zeroed_is_restored() -> None:
     disk = FakeDisk()
     engine, _ = open_store(disk)

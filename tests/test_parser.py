@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from klani_resp.protocol.errors import ProtocolError
 from klani_resp.protocol.inline import split_words
 from klani_resp.protocol.parser import CarefulParser, ParserLimits, Request, RequestParser
+from tests.proof import scaled, share
 
-FUZZ_INPUTS = int(os.environ.get("KLANI_FUZZ_INPUTS", "200000"))
-FUZZ_PARTS = 10  # each a test of its own, so that none needs more than some seconds
+FUZZ_INPUTS = scaled(200_000, 20_000_000)
+FUZZ_PARTS = scaled(10, 1_000)  # each a test of its own, so that none needs more than some seconds
 FUZZ_SEED = int(os.environ.get("KLANI_FUZZ_SEED", "1"))
 LIMITS = ParserLimits()
 TIGHT = ParserLimits(arguments_max=4, bulk_bytes_max=30, request_bytes_max=50)
@@ -244,11 +245,14 @@ def random_chunks(rng: random.Random, data: bytes) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("part", range(FUZZ_PARTS))
-def test_fuzz(part: int) -> None:
-    for number in range(part, FUZZ_INPUTS, FUZZ_PARTS):
+def test_fuzz(part: int, figure: Callable[[str, int], None]) -> None:
+    mine = share(FUZZ_INPUTS, part, FUZZ_PARTS)
+    figure("C1 inputs, however they are cut", len(mine))
+    for number in mine:
         rng = random.Random(f"{FUZZ_SEED}-{number}")
-        limits = LIMITS if number // FUZZ_PARTS % 2 else TIGHT
+        limits = LIMITS if number // 10 % 2 else TIGHT
         data = random_input(rng)
         expected = parse_carefully(data, limits)
         for chunks in ([data], random_chunks(rng, data), random_chunks(rng, data)):

@@ -5,7 +5,6 @@ KLANI_PROOF=long does each ten times.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
@@ -18,16 +17,23 @@ import redis
 
 from bench.launch import free_port
 from klani_resp.__main__ import main
+from tests.proof import scaled
 from tests.zygote import until
 
 if TYPE_CHECKING:
     from bench.launch import Server
 
 Start = Callable[..., "Server"]
-ROUNDS = 10 if os.environ.get("KLANI_PROOF") == "long" else 1
+ROUNDS = scaled(1, 10)
 AT_ONCE_SECONDS_MAX = 5.0  # with the interpreter's start; there is no wait in it
 
+pytestmark = [pytest.mark.proof, pytest.mark.usefixtures("counted")]
 each_round = pytest.mark.parametrize("round_", range(ROUNDS))
+
+
+@pytest.fixture
+def counted(figure: Callable[[str, int], None]) -> None:
+    figure("A9 meetings of two servers", 1)
 
 
 def sell(port: int, seat: int, buyer: int) -> int:

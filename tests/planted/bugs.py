@@ -29,6 +29,7 @@ RECOVERY, LIVES = "tests/test_recovery.py::", "tests/test_lives.py::"
 CHECKPOINT, STATES = "tests/test_checkpoint.py::", "tests/test_crash_states.py::"
 LOCKS, SESSION = "tests/test_locks.py::", "tests/test_session.py::"
 UNSEEN = "test_no_reply_shows_a_table_that_a_crash_could_take_back"
+KILLED = "tests/test_killed_checkpoint.py::"
 COMMITTER, PROMISES = "tests/test_committer.py::", "tests/test_promises.py::"
 
 HEAD = """# Planted bugs
@@ -189,16 +190,37 @@ BUGS = (
     Bug(
         "a torn block is not restored",
         "storage/recovery.py",
-        "        image[:] = copy\n",
-        "",
+        "table.rows.directories[table.rows.numbers[slot]][start : start + fmt.BLOCK_BYTES] = copy",
+        "pass",
         (STATES + "test_every_crash_state[2-replace 0,checkpoint]",),
     ),
     Bug(
         "a lost block passes for one never written",
         "storage/recovery.py",
-        "            if present.range_cardinality(rows.start, rows.stop):\n",
-        "            if False:\n",
+        "if present.range_cardinality(rows.start, rows.stop) and not self._restore(table, block):",
+        "if False:",
         (CHECKPOINT + "test_lost_block_refuses_the_start",),
+    ),
+    Bug(
+        "a zeroed block is not restored",
+        "storage/recovery.py",
+        "and not self._restore(table, block):",
+        "and block:",
+        (LIVES + "test_a_block_that_a_power_loss_zeroed_is_restored",),
+    ),
+    Bug(
+        "what a killed checkpoint left in the page cache is not synced",
+        "storage/recovery.py",
+        "                files.sync_table(number)\n",
+        "                pass\n",
+        (KILLED + "test_killed_in_a_checkpoint_then_power_is_lost_in_the_next[second]",),
+    ),
+    Bug(
+        "a part of a list takes the place of another",
+        "storage/index_file.py",
+        "            lists[key] |= rows\n",
+        "            lists[key] = rows\n",
+        ("tests/test_cut.py::test_writers_between_any_two_steps_do_not_get_into_it[0]",),
     ),
     # --- checkpoints ---
     Bug(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from storage import locks
 from storage.table import Table
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk
+from tests.proof import scaled, share
 from tests.sim.commands import (
     DEFAULT_LEASE_MS,
     EMPTY,
@@ -35,16 +37,17 @@ from tests.sim.commands import (
     plain,
     request,
 )
-from tests.sim.scale import scaled
 from tests.store import FakeClock, open_store
 
-SEEDS = scaled(500)
+SEEDS = scaled(500, 5_000)
 PARTS = 5
 STEPS = 60
 MS = 1_000_000
 LEASES_MS = (1, 2, None, 999, 86_399_999, 86_400_000)
 ROWS = (1, 2, 3)
 YEAR_NS = 365 * 86_400 * 1_000_000_000
+
+pytestmark = pytest.mark.proof
 
 
 @dataclass(eq=False)
@@ -195,9 +198,12 @@ def play(seed: int, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.timeout(3600)
-def test_leases_end_exactly(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in range(part, SEEDS, PARTS):
+def test_leases_end_exactly(
+    part: int, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str, int], None]
+) -> None:
+    for seed in share(SEEDS, part, PARTS):
         play(seed, monkeypatch)
+        figure("A10 seeds, leases and a clock that jumps", 1)
 
 
 def _one_ns_late(table: Table, row: int, now: int) -> bool:

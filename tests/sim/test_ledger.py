@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,17 +10,20 @@ import pytest
 from storage import locks
 from storage.locks import Lease
 from storage.table import Table
+from tests.proof import scaled
 from tests.sim.ledger import Ledger
-from tests.sim.scale import scaled
 
-OPERATIONS = scaled(1_000_000)
+OPERATIONS = scaled(1_000_000, 50_000_000)
+
+pytestmark = pytest.mark.proof
 
 
 @pytest.mark.timeout(36_000)
-def test_each_row_has_one_path() -> None:
+def test_each_row_has_one_path(figure: Callable[[str, int], None]) -> None:
     ledger = Ledger(1)
     ledger.run(OPERATIONS)
     print(f"{ledger.operations:,} operations, {ledger.writes:,} writes, {ledger.deaths} deaths")
+    figure("B2 operations, one path per row", ledger.operations)
     assert ledger.troubles() == []
     assert ledger.writes >= OPERATIONS // 8
     assert ledger.deaths >= 4

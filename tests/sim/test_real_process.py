@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.proof import scaled
 from tests.sim.linearize import Verdict, judge
 from tests.sim.real import Place, furnish, record
-from tests.sim.scale import scaled
 
-HISTORIES = scaled(30)
+HISTORIES = scaled(100, 2_000)
 KILL_EVERY = 3
 STEPS_MAX = 2_000_000  # without an end to what has no reply, a search may be long
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.mark.timeout(3600)
-def test_histories_of_a_real_process(tmp_path: Path) -> None:
+def test_histories_of_a_real_process(tmp_path: Path, figure: Callable[[str, int], None]) -> None:
     place = Place(tmp_path / "data")
     operations = unanswered = unknown = 0
     try:
@@ -33,6 +36,8 @@ def test_histories_of_a_real_process(tmp_path: Path) -> None:
     finally:
         status = place.stop()
     print(f"{HISTORIES} histories, {operations} operations, {unanswered} unanswered, {unknown} unknown")
+    figure("B1 histories of a real process", HISTORIES)
+    figure("B1 histories of a real process without a verdict", unknown)
     assert status == 0
     assert unanswered >= HISTORIES
     assert unknown <= HISTORIES / 100

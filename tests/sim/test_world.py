@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from tests.proof import scaled, share
 from tests.sim.counts import Counts
-from tests.sim.scale import scaled
 from tests.sim.world import World
 
 PARTS = 20
-WORLDS = scaled(500)
+WORLDS = scaled(500, 10_000)
 TOTAL = Counts()
+
+pytestmark = pytest.mark.proof
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.timeout(3600)
 def test_worlds(part: int) -> None:
-    for seed in range(part, WORLDS, PARTS):
+    for seed in share(WORLDS, part, PARTS):
         TOTAL.add(World(seed).run())
 
 
-def test_enough_happened() -> None:
+def test_enough_happened(figure: Callable[[str, int], None]) -> None:
     """Runs behind the others, and judges what ran."""
     if not TOTAL.worlds:
         pytest.skip("no world ran")
     print(TOTAL)
     worlds = TOTAL.worlds
+    figure("B1 simulated worlds", worlds)
+    figure("B1 simulated histories", TOTAL.histories)
+    figure("B1 simulated histories without a verdict", TOTAL.unknown)
+    figure("B1 operations in simulated histories", TOTAL.operations)
+    figure("B1 deaths in simulated worlds", TOTAL.kills + TOTAL.power_losses)
     assert TOTAL.histories == 10 * worlds
     assert TOTAL.operations >= 600 * worlds, "histories are long"
     assert TOTAL.kills >= worlds and TOTAL.power_losses >= worlds
