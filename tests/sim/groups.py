@@ -7,8 +7,8 @@ from random import Random
 
 from tests.sim.commands import EMPTY
 from tests.sim.history import History
-from tests.sim.model import Row, State
 from tests.sim.scripts import KINDS, Desk, Script
+from tests.sim.state import Row, State
 
 GROUPS = 10
 
