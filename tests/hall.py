@@ -23,6 +23,7 @@ SCHEMA = (
     *("tier", "U16", "seat", "U16", "buyer", "U32", "note", "BYTES", 16),
 )
 MINUTE_MS = 60_000
+REFUSALS = {"NOLOCK", "NOHOLD", "EXISTS", "NOROW", "BUSY", "LIMIT", "REQUEST", "RESOLD", "OOM"}
 SYNTAX = "syntax error"
 NOT_AN_INTEGER = "value is not an integer or out of range"
 
@@ -104,7 +105,7 @@ def answer_of(ask: Ask, words: Words) -> Any:
         return ask(*words)
     except redis.ResponseError as error:
         first = str(error).partition(" ")[0]
-        return first if first.isupper() else "ERR"
+        return first if first in REFUSALS else "ERR"
 
 
 def assert_untouched(ask: Ask) -> None:

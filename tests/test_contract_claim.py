@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from tests.hall import (
     assert_untouched,
     claim,
     free,
+    give_back,
     held,
     hold,
     lock,
@@ -179,6 +181,49 @@ def test_neighbours_without_within_may_be_anywhere(ask: Ask) -> None:
     assert ask(*claim("COUNT", 4, "ADJACENT", "seat")) == []
     assert ask(*claim("COUNT", 3, "ADJACENT", "seat")) == [3, 9, 20]
     assert ask(*claim("COUNT", 1, "ADJACENT", "seat")) == [21]
+
+
+def test_neighbours_among_rows_with_the_same_number(ask: Ask) -> None:
+    """Without WITHIN two seats may have one number: each is somebody's neighbour."""
+    ask("KL.CREATE", "hall", "SCHEMA", "state", "U8", "INDEX", "seat", "U8")
+    for row, seat in ((1, 1), (2, 1), (3, 2), (4, 2), (5, 2), (6, 1)):
+        ask("KL.INSERT", f"hall:{row}", "seat", seat)
+    pairs = [ask(*claim("COUNT", 2, "ADJACENT", "seat")) for _ in range(4)]
+    assert pairs == [[1, 3], [2, 4], [5, 6], []]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_neighbours_as_long_as_there_are_any(hall: Ask, count: int) -> None:
+    """Locks and holds come and go between the claims; each claim is judged as if it were the first."""
+    print(f"seed {count}")
+    source = random.Random(count)
+    wanted = ("COUNT", count, "ADJACENT", "seat", "WITHIN", "tier")
+    locks: dict[int, int] = {}
+    holds: dict[int, list[int]] = {}
+    for _ in range(150):
+        row = source.randrange(1, SEATS + 1)
+        deed = source.random()
+        if deed < 0.2 and (token := hall("KL.TRYLOCK", f"hall:{row}")) is not None:
+            locks[row] = token
+        elif deed < 0.4 and locks:
+            row, token = locks.popitem()
+            assert hall("KL.UNLOCK", f"hall:{row}", token) == 1
+        elif deed < 0.5 and isinstance(found := answer_of(hall, hold("IDS", 1, row)), list) and found:
+            holds[found[0]] = found[1]
+        elif deed < 0.6 and holds:
+            token, _ = holds.popitem()
+            assert hall("KL.RELEASE", token) == 1
+        elif deed < 0.7:
+            answer_of(hall, give_back(row, row % SEATS + 1, owner="bob"))
+        else:
+            left, there = free(hall), hall("KL.INTERSECT", "hall", "state", 0)
+            runs = [[first + i for i in range(count)] for first in range(1, SEATS + 1)]
+            runs = [run for run in runs if (run[0] - 1) // 5 == (run[-1] - 1) // 5]
+            possible = [run for run in runs if set(run) <= set(left)]
+            expected: Any = possible[0] if possible else []
+            if not possible and any(set(run) <= set(there) for run in runs):
+                expected = "BUSY"
+            assert answer_of(hall, claim(*wanted, "FOR", "bob")) == expected
 
 
 def test_within_takes_any_type(ask: Ask) -> None:

@@ -60,10 +60,10 @@ def test_confirm_sent_again(hall: Ask, refusal: Refusal, as_map: AsMap) -> None:
         ("state", 1, "buyer", 8),
         ("state", 2, "buyer", 7),
         ("state", 1, "buyer", 7, "note", "x"),
-        ("buyer", 7),
         ("state", 1, "buyer", 7, "note", ""),
     ):
         assert refusal(hall, "KL.CONFIRM", token, "SET", *other).startswith("REQUEST ")
+    refusal(hall, "KL.CONFIRM", token, "SET", "buyer", 7)  # another, too, and one that sells nothing
     assert as_map(hall("KL.INFO", "hall"))[b"appended"] == written, "and nothing is written"
     assert as_map(hall("KL.SEEK", "hall:1", "state", "buyer")) == {b"state": 1, b"buyer": 7}
 
@@ -173,13 +173,14 @@ def test_a_refused_late_payment_may_come_again(hall: Ask, refusal: Refusal) -> N
     ids=str,
 )
 def test_late_it_has_to_match_what_was_held(hall: Ask, wanted: Words, change: Words, is_gone: bool) -> None:
+    """The SET takes the rows out of both, for a sale that leaves them matching may be refused as CLAIM's."""
     words = ("KL.HOLD", "hall", *wanted, "PX", 1, "FOR", "ann", "COUNT", 2)
     token, ids, _ = hall(*words)
     assert ids == [1, 2]
     while (lease := hall("KL.TRYLOCK", "hall:2")) is None:
         pass  # the deadline of 1 ms
     assert hall("KL.REPLACE", "hall:2", lease, *change, "UNLOCK") == b"OK"
-    assert answer_of(hall, confirm(token)) == ("RESOLD" if is_gone else [1, 2])
+    assert answer_of(hall, confirm(token, "zone", 9)) == ("RESOLD" if is_gone else [1, 2])
 
 
 def test_within_the_deadline_nothing_can_come_between(hall: Ask, refusal: Refusal) -> None:
