@@ -1,7 +1,7 @@
 """What the selling verbs may do, one command after another: the part of the model that is about holds.
 
 The contract leaves open what is said first when several refusals fit (too many for MAX, and not enough rows):
-any of them is right. Requests and ended holds are remembered for a day at least, and may be forgotten then.
+any of them is right. So is what becomes of REPLACING with a hold of somebody else's, as long as that stays. Requests and ended holds are remembered for a day at least, and may be forgotten then.
 """
 
 from __future__ import annotations
@@ -110,10 +110,12 @@ def _choose(state: State, command: Claim | Hold, reply: Any, late: int) -> Itera
     before = state
     if isinstance(command, Hold) and command.replacing is not None:
         at = state.shop.at(command.replacing)
-        if at is not None and state.shop.holds[at].owner == command.owner:
-            held = state.shop.holds[at]
-            if held.phase in (LIVE, OVER):
+        held = None if at is None else state.shop.holds[at]
+        if at is not None and held is not None and held.phase == LIVE:
+            if held.owner == command.owner:
                 state = state.with_hold(at, held._replace(phase=LET_GO))
+            else:  # refused, or nothing is let go of
+                yield "NOHOLD", before
     rows = [row for row in command.hall if _matches(state, row, command.want)]
     if command.ids:
         wanted = sorted(set(command.ids))
