@@ -171,7 +171,9 @@ def _hold_judged(state: State, at: int, late: int) -> Iterator[State]:
         return
     if state.now < held.latest:
         yield state.with_hold(at, held._replace(earliest=max(held.earliest, state.now + 1)))
-    yield state.with_hold(at, held._replace(phase=OVER))._replace(now=max(state.now, held.earliest))
+    yield state.with_hold(at, selling.ended(held, OVER, held.earliest))._replace(
+        now=max(state.now, held.earliest)
+    )
 
 
 def _is_on(one: Lease | Held, rows: tuple[int, ...]) -> bool:

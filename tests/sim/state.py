@@ -76,9 +76,14 @@ class Shop(NamedTuple):
     def lasting(self) -> Shop:
         """Without what a look at the clock, or a reply, adds to it: all that is written down."""
         holds = tuple(
-            one._replace(token=None, deadline=None, earliest=0, latest=0, phase=LIVE)
-            if one.phase == OVER
-            else one._replace(token=None, deadline=None, earliest=0, latest=0)
+            one._replace(
+                token=None,
+                above=0,
+                deadline=None,
+                earliest=0,
+                latest=0,
+                phase=LIVE if one.phase == OVER else one.phase,
+            )
             for one in self.holds
         )
         return self._replace(holds=holds)
@@ -119,10 +124,11 @@ class State(NamedTuple):
 
     def told_of(self, at: int, token: int, deadline: int) -> State:
         """A client was told of a hold: whatever a crash takes back, this hold's token is known now."""
-        state = self.with_hold(at, self.shop.holds[at]._replace(token=token, deadline=deadline))
+        known = self.shop.holds[at]._replace(token=token, above=0, deadline=deadline)
+        state = self.with_hold(at, known)
         if self.kept is not None and at < len(self.kept[1].holds):
             rows, shop = self.kept
-            known = shop.holds[at]._replace(token=token, deadline=deadline)
+            known = shop.holds[at]._replace(token=token, above=0, deadline=deadline)
             state = state._replace(kept=(rows, shop.with_hold(at, known)))
         return state._replace(token=max(state.token, token))
 

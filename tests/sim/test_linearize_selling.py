@@ -199,7 +199,7 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
     ),
     "forgotten within a day": (
         WRONG,
-        [op(1, 2, claim(request=b"r"), (S1,)), op(DAY, DAY, claim(request=b"r"), (S2,))],
+        [op(1, 2, claim(request=b"r"), (S1,)), op(DAY - 1, DAY - 1, claim(request=b"r"), (S2,))],
     ),
     "forgotten behind a day": (
         RIGHT,
@@ -345,7 +345,7 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
         ],
     ),
     "refused late, though all is free": (WRONG, [SHORT, op(8, 8, pay(7), ("RESOLD", S1))]),
-    "unknown late, within a day": (WRONG, [SHORT, op(DAY, DAY, pay(7), "NOHOLD")]),
+    "unknown late, within a day": (WRONG, [SHORT, op(DAY - 1, DAY - 1, pay(7), "NOHOLD")]),
     "unknown behind a day": (RIGHT, [SHORT, op(DAY + 7, DAY + 7, pay(7), "NOHOLD")]),
     "known behind a day": (RIGHT, [SHORT, op(DAY + 7, DAY + 7, pay(7), (S1, S2))]),
     # --- MULTI
