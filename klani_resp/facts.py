@@ -52,6 +52,7 @@ class Facts:
             "Clients": self._clients(),
             "Memory": _memory(),
             "Persistence": self._persistence(),
+            "Audit": self._audit(),
             "Stats": self._stats(),
             "Replication": {"role": "master", "connected_slaves": 0},
             "CPU": _cpu(),
@@ -102,6 +103,13 @@ class Facts:
                 "state": "serving" if engine.readonly_reason is None else "readonly_full",
             }
         return facts
+
+    def _audit(self) -> Section:
+        """What to keep elsewhere: `klani-resp check DIR --audit --anchor POSITION:HEX` proves the log by it."""
+        if self._app.is_loading:
+            return {}
+        anchor = self._app.engine.wal.anchor
+        return {"chain_position": anchor.position, "chain_head": anchor.head.hex()}
 
     def _stats(self) -> Section:
         counters = self._app.counters

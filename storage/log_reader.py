@@ -32,6 +32,7 @@ class Segment:
     epoch: int
     salt: int
     first: int
+    head: bytes  # of the chain at `first`
 
 
 @dataclass(slots=True)
@@ -40,6 +41,8 @@ class Batch:
     first: int
     segment: Segment
     offset: int
+    header: fmt.BatchHeader
+    before: bytes = b""  # the chain's head before it; only in the last segment
 
     @property
     def end(self) -> int:
@@ -49,12 +52,14 @@ class Batch:
 @dataclass(slots=True)
 class Log:
     """What could be read: `batches` from the start on, `end` their last position, `durable` the highest
-    position that anything valid names as durable; `torn` says where a tail was cut off, if it was."""
+    position that anything valid names as durable; `torn` says where a tail was cut off, if it was; `head` is
+    the chain's at `end`, unless the reader was told where to end."""
 
     batches: list[Batch] = field(default_factory=list)
     end: int = 0
     durable: int = 0
     torn: str = ""
+    head: bytes = fmt.CHAIN_START
     segments: list[tuple[int, Path]] = field(default_factory=list)
     tail: tuple[Path, int] | None = None  # segment and offset behind its last sound batch, when cut
 
@@ -127,7 +132,8 @@ def sound_batches(fs: Fs, directory: Path, uuid: bytes, start: int) -> tuple[lis
                 troubles.append(f"writes at positions {position}..{header.first}: {segment.path} is damaged")
             low = max(header.first, position)
             begin = offset + fmt.BATCH.size - header.first
-            batches.append(Batch(bytes(segment.data[begin + low : begin + end]), low, segment, offset))
+            payload = bytes(segment.data[begin + low : begin + end])
+            batches.append(Batch(payload, low, segment, offset, header))
             position = end
     troubles.append(f"whatever was written behind position {position}")
     return batches, troubles
@@ -162,7 +168,7 @@ def _open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
     data = _read_used(fs, path)
     if len(data) < fmt.SEGMENT_BYTES:
         raise DamageError(f"{path}: {len(data)} bytes are too few for a segment header")
-    magic, version, owner, epoch, salt, first, crc = fmt.SEGMENT.unpack_from(data)
+    magic, version, owner, epoch, salt, first, head, crc = fmt.SEGMENT.unpack_from(data)
     if magic != fmt.SEGMENT_MAGIC:
         raise DamageError(f"{path}: magic is {magic!r}, not {fmt.SEGMENT_MAGIC!r}")
     if version != fmt.FORMAT_VERSION:
@@ -173,7 +179,7 @@ def _open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
         raise DamageError(f"{path}: the segment header's checksum is wrong")
     if owner != uuid:
         raise StartError(f"{path}: belongs to store {owner.hex()}, this one is {uuid.hex()}")
-    return Segment(path, data, epoch, salt, first)
+    return Segment(path, data, epoch, salt, first, head)
 
 
 def _read_used(fs: Fs, path: Path) -> bytearray:
@@ -204,7 +210,9 @@ def _read_segment(
     Answers offset and position behind the last. A checkpoint's position is the end of a record, but may lie
     inside a batch: the committer takes all that waits, what came behind the cut included.
     """
-    offset, position, crc = fmt.SEGMENT_BYTES, segment.first, 0
+    offset, position, crc, head = fmt.SEGMENT_BYTES, segment.first, 0, segment.head
+    log.durable = max(log.durable, segment.first)  # what is before it was synced before it got its name
+    is_last = stop is None  # what is doubtful is there, so nobody asks for heads in another one
     for count in itertools.count():
         if stop is not None and position >= stop:
             break
@@ -214,16 +222,23 @@ def _read_segment(
         if header is None or header.first != position or header.previous_crc != crc:
             break
         first, position = position, position + header.length
+        before = head
+        if is_last:
+            with memoryview(segment.data) as view:
+                begin = offset + fmt.BATCH.size
+                head = fmt.chained(head, view[offset:begin], view[begin : begin + header.length])
         if position > start:
             begin = offset + fmt.BATCH.size - first
             low, high = max(first, start), position if until is None else min(position, until)
-            log.batches.append(Batch(bytes(segment.data[begin + low : begin + high]), low, segment, offset))
+            payload = bytes(segment.data[begin + low : begin + high])
+            log.batches.append(Batch(payload, low, segment, offset, header, before))
             if low > first:  # what it ends with was synced with what the checkpoint rests on
                 log.durable = max(log.durable, position)
         offset += fmt.padded(header.length)
         crc = header.crc
         log.durable = max(log.durable, header.durable)
     log.end = max(log.end, position)
+    log.head = head
     return offset, position
 
 

@@ -149,6 +149,7 @@ class Opening:
             uuid=manifest.uuid_bytes,
             epoch=manifest.epoch,
             position=begin,
+            head=doubtful[0].before if doubtful else log.head,
             policy=options.appendfsync,
             segment_bytes=options.segment_bytes,
             ballast=ballast,
@@ -156,7 +157,7 @@ class Opening:
         self._take_over(manifest, loaded, wal, ballast, sum(fmt.padded(len(b.payload)) for b in doubtful))
         superseded = [path for first, path in log.segments if first >= begin]
         wal.segments = [(first, path) for first, path in log.segments if first < begin]
-        wal.open_segment([batch.payload for batch in doubtful])
+        wal.open_segment(doubtful)
         for path in superseded:
             if path.name != wal.segments[-1][1].name:
                 fs.unlink(path)
