@@ -105,11 +105,18 @@ class Facts:
         return facts
 
     def _audit(self) -> Section:
-        """What to keep elsewhere: `klani-resp check DIR --audit --anchor POSITION:HEX` proves the log by it."""
+        """What to keep elsewhere: `klani-resp check DIR --audit --anchor POSITION:HEX` proves a log by it."""
         if self._app.is_loading:
             return {}
-        anchor = self._app.engine.wal.anchor
-        return {"chain_position": anchor.position, "chain_head": anchor.head.hex()}
+        engine = self._app.engine
+        anchor, archive = engine.wal.anchor, engine.archive.statistics()
+        return {
+            "chain_position": anchor.position,
+            "chain_head": anchor.head.hex(),
+            "history_position": engine.wal.segments[0][0] if archive.first is None else archive.first,
+            "archive_segments": archive.segments,
+            "archive_bytes": archive.bytes,
+        }
 
     def _stats(self) -> Section:
         counters = self._app.counters

@@ -17,6 +17,7 @@ from typing import Any
 
 from storage import format as fmt
 from storage import locks
+from storage.archive import Archive
 from storage.ballast import Ballast
 from storage.errors import StoreError, no_row
 from storage.fs import Fs
@@ -41,6 +42,8 @@ class EngineOptions:
     checkpoint_bytes: int = 64 << 20
     segment_bytes: int = SEGMENT_BYTES
     ballast_bytes: int = 0
+    history_keep_days: float = 7.0
+    history_bytes_max: int = 1 << 30
 
 
 class Engine(Upkeep):
@@ -52,10 +55,11 @@ class Engine(Upkeep):
         tables: list[Table],
         wal: Wal,
         ballast: Ballast,
+        archive: Archive,
         options: EngineOptions,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        super().__init__(fs, directory, manifest, wal, ballast)
+        super().__init__(fs, directory, manifest, wal, ballast, archive)
         self.options = options
         self.clock = clock
         self.tables = {table.name: table for table in tables}

@@ -12,7 +12,8 @@ the file, on the loop; the sync of `fd` runs beside the loop, and `synced` says 
 `commit`, `sync` and `next_segment` do all of their work before they come back.
 
 The next segment is preallocated while there is much room in this one (`prepare_segment`): a full disk shows
-there. A log that cannot have it uses up what is left, then the ballast's room.
+there. It takes the archive's room then; a log that cannot have it uses up what is left, then the ballast's
+room.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from storage import format as fmt
+from storage.archive import Archive
 from storage.ballast import Ballast
 from storage.fs import Fs, SyncFailed, final, is_full
 from storage.log_reader import Batch
@@ -60,8 +63,10 @@ class Wal:
         policy: str = "always",
         segment_bytes: int = SEGMENT_BYTES,
         ballast: Ballast,
+        archive: Archive,
     ) -> None:
         self._fs = fs
+        self._archive = archive
         self._ballast = ballast
         self.directory = directory
         self._uuid = uuid
@@ -208,7 +213,7 @@ class Wal:
     def prepare_segment(self) -> None:
         """Preallocates the next segment unless it is there. On a full disk nothing is left of it."""
         with self._preparing:
-            self._prepare(self._segment_bytes)
+            self._archive.lend(partial(self._prepare, self._segment_bytes))
 
     def next_segment(self) -> None:
         """A new segment that begins at `written`, with room for all that waits. Blocks.
@@ -229,7 +234,7 @@ class Wal:
         """As `prepare_segment`, with room for `batch_bytes` and the last that the disk has."""
         with self._preparing:
             try:
-                self._prepare(self._segment_bytes, batch_bytes)
+                self._archive.lend(partial(self._prepare, self._segment_bytes, batch_bytes))
             except OSError as error:
                 if not is_full(error):
                     raise
@@ -297,12 +302,11 @@ class Wal:
                 fs.close(before)
 
     def drop_before(self, position: int) -> None:
-        """Removes segments that hold nothing at or above `position`."""
+        """Lets go of segments that hold nothing at or above `position`: they are history."""
         while len(self.segments) > 1 and self.segments[1][0] <= position:
             _, path = self.segments[0]
-            self._fs.unlink(path)
+            self._archive.take(path)
             del self.segments[0]
-            self._fs.fsync_directory(self.directory)
 
     def close(self, *, give_back: bool = False) -> None:
         """`give_back`: the room that was preallocated and not used, too, for whoever starts next."""
