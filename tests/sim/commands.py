@@ -19,7 +19,8 @@ TABLE = b"seats"
 SCHEMA = (b"state", b"U8", b"INDEX", b"writer", b"U64", b"prev", b"U64", b"note", b"BYTES", b"12")
 FIELDS = (b"state", b"writer", b"prev", b"note")
 HALLS = b"halls"
-HALLS_FROM = 1 << 20  # rows from here on are of this table, 16 in a hall
+HALLS_FROM = 1 << 20  # rows from here on are of this table
+ROWS_PER_HALL = 16
 HALL_SCHEMA = (*SCHEMA, b"hall", b"U32", b"INDEX")
 DEFAULT_LEASE_MS = 10_000
 
@@ -99,7 +100,7 @@ class Insert:
 
     def words(self) -> list[bytes]:
         words = [b"KL.INSERT", _key(self.row), *_pairs(self.fields)]
-        return words if self.row < HALLS_FROM else [*words, b"hall", b"%d" % (self.row >> 4)]
+        return words if self.row < HALLS_FROM else [*words, b"hall", _hall(self.row)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,23 @@ def plain(command: Command, reply: Any) -> Any:
     return reply.decode() if isinstance(reply, bytes) else reply
 
 
+def token_of(command: Command, reply: Any) -> int | None:
+    """The fencing token that a reply told of."""
+    if isinstance(command, TryLock) and isinstance(reply, int):
+        return reply
+    if isinstance(command, Hold) and isinstance(reply, tuple) and reply:
+        token: int = reply[0]
+        return token
+    return None
+
+
+def resent_as(command: Command) -> bytes | None:
+    """What a command and its resends have in common, so that they may be given one token."""
+    if isinstance(command, TryLock):
+        return command.owner
+    return command.request if isinstance(command, Hold) else None
+
+
 def _key(row: int) -> bytes:
     """Both spellings of one row."""
     if row >= HALLS_FROM:
@@ -240,8 +258,12 @@ def _table(row: int) -> bytes:
     return HALLS if row >= HALLS_FROM else TABLE
 
 
+def _hall(row: int) -> bytes:
+    return b"%d" % (row // ROWS_PER_HALL)
+
+
 def _wanted(verb: bytes, command: Claim | Hold) -> list[bytes]:
-    return [verb, HALLS, b"hall", b"%d" % (command.hall[0] >> 4), b"state", b"%d" % command.want]
+    return [verb, HALLS, b"hall", _hall(command.hall[0]), b"state", b"%d" % command.want]
 
 
 def _choice(command: Claim | Hold) -> list[bytes]:
