@@ -36,5 +36,7 @@ def make_groups(random: Random) -> list[Group]:
         first = HALLS_FROM + base + ROWS_PER_HALL * number if kind == "hall" else base + row
         rows = tuple(first + i for i in range(KINDS[kind][1]))
         row += len(rows) + random.choice((0, 3))
-        groups.append(Group(kind, rows, History(f"group {number}, {kind}, rows {rows}")))
+        groups.append(
+            Group(kind, rows, History(f"group {number}, {kind}, rows {rows}", 84 if len(rows) < 3 else 72))
+        )
     return groups

@@ -80,7 +80,7 @@ def _held_after(one: Held, crash: Crash, now: int, late: int) -> Held:
     if one.phase not in (LIVE, OVER) or one.is_taken:
         return one
     earliest = one.earliest + crash.down_ns if one.phase == LIVE else now
-    return one._replace(phase=LIVE, earliest=earliest, latest=late + one.lasts)
+    return one._replace(phase=LIVE, earliest=earliest, latest=late + one.lasts + selling.TICK_NS)
 
 
 def _shows_what_is_lost(state: State, command: Command, answer: Any) -> bool:

@@ -15,6 +15,7 @@ from tests.sim.commands import Claim, Confirm, Fields, Hold, Release, Selling
 from tests.sim.state import LET_GO, LIVE, OVER, PAID, Held, Request, Row, State
 
 MS = 1_000_000
+TICK_NS = MS  # a hold's deadline is told in whole ms, and comes that much later at most
 MINUTE_NS = 60_000 * MS
 REMEMBERED_NS = 86_400_000 * MS
 Outcome = tuple[Any, State]
@@ -47,7 +48,7 @@ def outcomes(state: State, command: Selling, reply: Any, late: int) -> Iterator[
     else:
         lasts = command.ms * MS
         later = held._replace(
-            lasts=lasts, earliest=state.now + lasts, latest=late + lasts, extended=held.extended + 1
+            lasts=lasts, earliest=state.now + lasts, latest=late + lasts + TICK_NS, extended=held.extended + 1
         )
         yield True, state.with_hold(at, later)
     if held.phase in (OVER, PAID) and late >= held.earliest + REMEMBERED_NS:
@@ -166,7 +167,14 @@ def _take(state: State, command: Claim | Hold, rows: tuple[int, ...], reply: Any
         at = len(state.shop.holds)
         lasts = command.ms * MS
         held = Held(
-            None, state.token, command.owner, rows, command.want, lasts, state.now + lasts, late + lasts
+            None,
+            state.token,
+            command.owner,
+            rows,
+            command.want,
+            lasts,
+            state.now + lasts,
+            late + lasts + TICK_NS,
         )
         state = state._replace(shop=state.shop._replace(holds=(*state.shop.holds, held)))
         answer = ("a token", rows)

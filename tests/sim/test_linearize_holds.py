@@ -42,7 +42,7 @@ from tests.sim.test_linearize_selling import (
     sold,
 )
 
-SHORT = op(1, 1, hold(5, ids=(S1, S2)), (7, (S1, S2), 99))  # over at 6
+SHORT = op(1, 1, hold(5, ids=(S1, S2)), (7, (S1, S2), 99))  # over at 6, or 1 ms later
 CRASH = op(50, 51, Crash(), "crash")
 
 CASES: dict[str, tuple[Verdict, list[Op]]] = {
@@ -114,7 +114,8 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
     # --- the deadline
     "over for a claim": (RIGHT, [SHORT, op(6, 6, claim(), (S1,))]),
     "over too early": (WRONG, [SHORT, op(5.9, 5.9, claim(), (S1,))]),
-    "blocks behind its end": (WRONG, [SHORT, op(6, 6, claim(ids=(S1,)), "BUSY")]),
+    "blocks at its end, by a tick": (RIGHT, [SHORT, op(6.9, 6.9, claim(ids=(S1,)), "BUSY")]),
+    "blocks behind its end": (WRONG, [SHORT, op(7, 7, claim(ids=(S1,)), "BUSY")]),
     "over for one, and later not for another": (
         WRONG,
         [
@@ -131,7 +132,7 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
         WRONG,
         [SHORT, op(5, 5, Extend(7, 5), True), op(9.9, 9.9, TryLock((S1,)), 8)],
     ),
-    "extended behind its end": (WRONG, [SHORT, op(6, 6, Extend(7, 5), True)]),
+    "extended behind its end": (WRONG, [SHORT, op(7, 7, Extend(7, 5), True)]),
     "released behind its end": (RIGHT, [SHORT, op(6, 6, Release(7), 0), op(7, 8, pay(7), (S1, S2))]),
     # --- confirm
     "paid": (RIGHT, [HELD, op(3, 4, pay(7, b"a"), (S1, S2)), op(5, 6, Seek(S2), sold(b"a"))]),
@@ -265,7 +266,7 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
     ),
     "a deadline comes later than all that it was told": (
         WRONG,
-        [op(45, 45, hold(10), (7, (S1,), 99)), CRASH, op(61, 61, TryLock((S1,)), None)],
+        [op(45, 45, hold(10), (7, (S1,), 99)), CRASH, op(62, 62, TryLock((S1,)), None)],
     ),
     "a deadline comes sooner behind a restart": (
         WRONG,

@@ -42,7 +42,6 @@ from tests.store import DIRECTORY, FakeClock, assert_sound
 
 TABLES = (TABLE, HALLS)
 CLIENTS_MAX = 8
-OPS_MAX = 84  # per history; what the auditor reads behind each crash comes on top
 DEATHS_MAX = 4
 STEPS_MAX = 6_000
 
@@ -120,11 +119,11 @@ class World:
         return op
 
     def is_full(self, history: History) -> bool:
-        return len(history.ops) >= OPS_MAX
+        return len(history.ops) >= history.room
 
     def busy_group(self) -> Group | None:
         """Mostly one of the first two that have room: they are where everybody is."""
-        left = [group for group in self.groups if len(group.history.ops) < OPS_MAX - 8]
+        left = [group for group in self.groups if len(group.history.ops) < group.history.room - 8]
         if not left:
             return None
         return self.random.choice(left[:2] if self.random.random() < 0.8 else left)
