@@ -14,6 +14,7 @@ MODULES = (
     "count",
     "create",
     "drop",
+    "history",
     "insert",
     "intersect",
     "introspection",
