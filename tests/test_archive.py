@@ -213,15 +213,22 @@ def test_no_crash_loses_a_segment(seed: int | None) -> None:
         disk = FakeDisk()
         engine, _ = open_store(disk, OPTIONS)
         filled(engine, 2)
-        disk.fail(at, only="")
-        disk.fail_at = disk._counted + at - calls.start + 1
+        disk.fail(at - calls.start + 1)
         with suppress(Crash):
             filled(engine, 3)
             engine.close()
         after = disk.crash(None if seed is None else random.Random(f"{seed}/{at}"))
         print(f"crash at call {at}, {disk.log[-1]!r}")
         assert is_whole(after)
-        engine, _ = open_store(after, OPTIONS)
+        if seed is not None:
+            chance = random.Random(f"start/{seed}/{at}")
+            after.fail(chance.randrange(1, 70))
+            with suppress(Crash):
+                open_store(after, OPTIONS)
+            print(f"and in the start behind it at {after.log[-1]!r}")
+            after = after.crash(chance)
+            assert is_whole(after)
+        open_store(after, OPTIONS)
         assert is_whole(after)
         points += 1
     assert points > 60 and is_whole(done)
