@@ -9,11 +9,15 @@ from commands.spec import REGISTERED, Command
 
 MODULES = (
     "backup",
+    "claim",
     "client",
+    "confirm",
     "connection",
     "count",
     "create",
     "drop",
+    "giveback",
+    "hold",
     "insert",
     "intersect",
     "introspection",

@@ -36,7 +36,7 @@ def info(context: Context, table: Table) -> dict[str, Any]:
         "rows": len(table.rows.present),
         "bytes": table.bytes_used(),
         "locks": sum(1 for _ in locks.live(table, engine.clock())),
-        "holds": 0,
+        "holds": len(engine.selling.live_holds(table, None)),
         "appended": engine.appended,
         "durable": engine.durable,
     }

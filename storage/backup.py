@@ -127,7 +127,8 @@ class Backup:
     def _copy_files(self, manifest: Manifest) -> None:
         fs, source, target = self._fs, self._engine.directory, self._unfinished
         buffer = memoryview(bytearray(_STEP_BYTES))
-        _copy_file(fs, source / manifest.index_file, target / manifest.index_file, buffer)
+        for name in manifest.names:
+            _copy_file(fs, source / name, target / name, buffer)
         for state in manifest.tables:
             path = row_file.table_path(source, state.number)
             if fs.exists(path):  # a table that never had a row has none

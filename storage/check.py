@@ -14,10 +14,11 @@ from pathlib import Path
 
 from pyroaring import BitMap
 
+from storage import event_files, index_file, row_file
 from storage import format as fmt
-from storage import index_file, row_file
 from storage.columns import column_reader
 from storage.errors import DamageError, StartError
+from storage.events import Event, decode
 from storage.export import export
 from storage.fs import Fs, OsFs
 from storage.log_reader import Log, read_log
@@ -110,6 +111,11 @@ def check(fs: Fs, directory: Path, say: object = None) -> Iterator[str]:
         yield from _walk(manifest, log)
     with _reading(directory / row_file.DOUBLEWRITE_NAME):
         copies = dict(row_file.read_doublewrite(fs, directory, manifest.uuid_bytes))
+    try:
+        events = sum(1 for name in manifest.event_files for _ in _events(fs, directory / name))
+        tell(f"sales: {events} events")
+    except DamageError as error:
+        yield error.text
     listed: dict[int, Lists] = {}
     try:
         if manifest.index_file:
@@ -128,6 +134,11 @@ def check(fs: Fs, directory: Path, say: object = None) -> Iterator[str]:
         yield from table.judge(listed.get(state.number))
 
 
+def _events(fs: Fs, path: Path) -> Iterator[Event]:
+    with _reading(path):
+        yield from map(decode, event_files.load(fs, path))
+
+
 def _walk(manifest: Manifest, log: Log) -> Iterator[str]:
     """The records' own form, and that each bears the position at which it stands."""
     replay = Replay(
@@ -137,6 +148,8 @@ def _walk(manifest: Manifest, log: Log) -> Iterator[str]:
         for batch in log.batches:
             for _ in replay.batch(batch):
                 pass
+        for _, body in replay.events:
+            decode(body)
     except DamageError as error:
         yield error.text
 

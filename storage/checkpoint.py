@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from storage import event_files, index_file, row_file
 from storage import format as fmt
-from storage import index_file, row_file
 from storage.errors import StartError
 from storage.fs import Fs
 from storage.index_cut import IndexCut
@@ -46,6 +46,8 @@ class Checkpoint:
         self._tables = list(engine.tables.values())
         self._blocks = sum(table.rows.begin_cut() for table in self._tables)
         self._index = IndexCut(self._tables)
+        self._events = engine.selling.cut()
+        self._remembered_ms = engine.selling.memory.keep_ns // 1_000_000
         old = engine.manifest
         self.manifest = Manifest(
             uuid=old.uuid,
@@ -56,6 +58,8 @@ class Checkpoint:
             index_file=f"index-{self.position:016x}",
             tables=[_state(table) for table in self._tables],
             catalog_position=engine.catalog_position,
+            event_files=dict(old.event_files),
+            store_ms=engine.selling.store_ms(),
         )
 
     def write(self) -> None:
@@ -95,10 +99,24 @@ class Checkpoint:
             )
             yield from self._put_in_place()
         yield from index_file.save(fs, directory / self.manifest.index_file, lists)
+        yield from self._save_events()
         self._refuse_if_taken_over()
         self.manifest.save(fs, directory)
         self._wal.drop_before(self.position)
         self._remove_old()
+
+    def _save_events(self) -> Iterator[None]:
+        fs, directory, files, events = self._fs, self._directory, self.manifest.event_files, self._events
+        if not events:
+            return
+        if event_files.is_merge_wanted(files, sum(map(len, events))):
+            numbers = {table.number for table in self._tables}
+            merge = event_files.Merge(numbers, self.manifest.store_ms, self._remembered_ms)
+            paths = [directory / name for name in files]
+            events = yield from event_files.merged(fs, paths, events, merge)
+            files.clear()
+        name = f"events-{self.position:016x}"
+        files[name] = yield from event_files.save(fs, directory / name, events)
 
     def _refuse_if_taken_over(self) -> None:
         epoch = Manifest.load(self._fs, self._directory).epoch
@@ -124,7 +142,7 @@ class Checkpoint:
             if name not in kept:
                 fs.unlink(tables / name)
         for name in fs.names(directory):
-            if name.startswith("index-") and name != self.manifest.index_file:
+            if name.startswith(("index-", "events-")) and name not in self.manifest.names:
                 fs.unlink(directory / name)
         fs.fsync_directory(tables)
         fs.fsync_directory(directory)
@@ -133,6 +151,8 @@ class Checkpoint:
         """On the loop, when `write` has come to its end; or, not written, to a full disk."""
         for table in self._tables:
             table.rows.end_cut(is_written=is_written)
+        if not is_written:
+            self._engine.selling.uncut(self._events)
 
 
 def _size(fs: Fs, path: Path) -> int:
@@ -153,4 +173,5 @@ def _state(table: Table) -> TableState:
         directories=list(table.rows.numbers),
         rows=len(table.rows.present),
         position=table.position,
+        is_owned=bool(table.sales.sold),
     )

@@ -22,6 +22,12 @@ def column_reader(schema: Schema, name: bytes) -> Reader:
     return lambda images: [value for (value,) in one.iter_unpack(images)]
 
 
+def digest_reader(schema: Schema) -> Callable[[bytes | memoryview], list[bytes]]:
+    """As column_reader, for the digest of each row's owner."""
+    one = struct.Struct(f"<16x16s{schema.record_bytes - 32}x")
+    return lambda images: [digest for (digest,) in one.iter_unpack(images)]
+
+
 def position_reader(schema: Schema) -> Callable[[bytes | memoryview], list[int]]:
     """As column_reader, for the position of each row's last write: 0 where there is no row."""
     one = struct.Struct(f"<8xQ{schema.record_bytes - 16}x")

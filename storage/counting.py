@@ -147,17 +147,17 @@ def _last_writes(fs: Fs, question: Question, manifest: Manifest) -> dict[int, bo
     needle = Needle.of(schema, question.name, question.value)
     rest = schema.record_bytes - needle.offset - len(needle.data)
     write = struct.Struct(f"{fmt.RECORD.format}{needle.offset}x{len(needle.data)}s{rest}x")
-    mine, insert, wanted = question.table, fmt.Kind.INSERT, needle.data
+    mine, rows, wanted = question.table, fmt.ROW_KINDS, needle.data
     last: dict[int, bool] = {}
     for batch in log.batches:
         payload = batch.payload
         if _all_have_length(payload, write.size):  # as in a sale: 0.2 us each instead of 0.5
             for _, kind, _, table, row, _, found in write.iter_unpack(payload):
-                if table == mine and kind >= insert:
+                if table == mine and kind in rows:
                     last[row] = found == wanted
             continue
         for _, kind, _, table, row, _, offset in records(batch):
-            if table == mine and kind >= insert:
+            if table == mine and kind in rows:
                 last[row] = needle.is_in(payload, offset)
     return last
 

@@ -22,7 +22,9 @@ from storage.errors import StoreError, no_row
 from storage.fs import Fs
 from storage.index import Posting
 from storage.manifest import Manifest
+from storage.requests import BYTES_MAX, KEEP_NS
 from storage.schema import TABLE_NAME, RowShape, Schema, Value
+from storage.selling import Selling
 from storage.table import Table
 from storage.upkeep import Upkeep
 from storage.wal import SEGMENT_BYTES, Wal
@@ -41,6 +43,8 @@ class EngineOptions:
     checkpoint_bytes: int = 64 << 20
     segment_bytes: int = SEGMENT_BYTES
     ballast_bytes: int = 0
+    remembered_ns: int = KEEP_NS  # requests, and holds that ended
+    remembered_bytes_max: int = BYTES_MAX
 
 
 class Engine(Upkeep):
@@ -64,6 +68,9 @@ class Engine(Upkeep):
         # What a key may bear before its id, and the table of a key that is an id alone.
         self.keyed: dict[bytes, Table] = {}
         self.default: Table | None = None
+        self.selling = Selling(self, options.remembered_bytes_max, options.remembered_ns)
+        for table in tables:
+            self.selling.adopt(table)
         self._note_names()
         self.next_table = manifest.next_table
         self.released = wal.durable
@@ -167,6 +174,7 @@ class Engine(Upkeep):
         self.catalog_position = self.wal.appended
 
     def add_table(self, table: Table) -> None:
+        self.selling.adopt(table)
         self.tables[table.name] = table
         self.by_number[table.number] = table
         self.next_table = max(self.next_table, table.number + 1)
@@ -179,6 +187,7 @@ class Engine(Upkeep):
         for lease in table.leases.values():
             if len(lease.rows) > 1:  # it may lock rows of other tables, too
                 lease.rows = tuple(key for key in lease.rows if key[0] is not table)
+        self.selling.forget_table(table)
         self.dropped.append(table)
 
     def _note_names(self) -> None:
@@ -232,10 +241,20 @@ class Engine(Upkeep):
             if old[0] == token and tuple(fields) == old:
                 return
             raise StoreError(f"NOLOCK token {token} holds no lock on {table.name.decode()}:{row}")
+        if schema.counters:
+            self._refuse_held(table, row, changes)
         fields[0] = token
         self._write(table, row, _REPLACE, old, fields)
         if unlock:
             locks.release(table, row, lease)
+
+    def _refuse_held(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
+        """A counter from which units are held is changed by sales alone."""
+        self.selling.expire()
+        self.note(table.sales.position)
+        for name in changes.keys() & table.schema.counters:
+            if (row, name.decode()) in table.sales.units_held:
+                raise StoreError(f"BUSY units of field '{name.decode()}' are held")
 
     def _write(
         self, table: Table, row: int, kind: int, old: tuple[Any, ...] | None, fields: list[Any]
@@ -280,6 +299,7 @@ class Engine(Upkeep):
                 return known.token
         for table, row in keys:
             if not locks.is_free(table, row, now):
+                self.note(table.sales.position)
                 return None
         token = self.draw_token()
         locks.grant(locks.Lease(token, deadline, owner, keys), now)
@@ -304,10 +324,9 @@ class Engine(Upkeep):
         columns = table.index.columns
         pairs = []
         for name, value in criteria.items():
-            table.schema.field(name)
             column = columns.get(name)
             if column is None:
-                raise StoreError(f"ERR field '{name.decode()}' is not indexed")
+                column = self.require_indexed(table, name)
             pairs.append((column, value))
         if len(pairs) > 1:
             pairs.sort()
@@ -316,6 +335,14 @@ class Engine(Upkeep):
         if position > self.released:
             self.note(position)
         return found
+
+    def require_indexed(self, table: Table, name: bytes) -> int:
+        """The field's column."""
+        table.schema.field(name)
+        column = table.index.columns.get(name)
+        if column is None:
+            raise StoreError(f"ERR field '{name.decode()}' is not indexed")
+        return column
 
     def intersect(
         self, table: Table, criteria: dict[bytes, Value], limit: int, after: int | None, free: bool
@@ -339,6 +366,7 @@ class Engine(Upkeep):
             iter(posting.rows) if after is None else posting.rows.iter_equal_or_larger(after + 1)
         )
         if free and table.leases:
+            self.note(table.sales.position)
             now = self.clock()
             ids = (row for row in ids if locks.is_free(table, row, now))
         return list(islice(ids, limit) if limit else ids)
@@ -349,5 +377,6 @@ class Engine(Upkeep):
             return 0
         total = len(posting.rows)
         if free and table.leases:
+            self.note(table.sales.position)
             total -= sum(1 for row in locks.taken(table, self.clock()) if row in posting.rows)
         return total

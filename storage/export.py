@@ -104,7 +104,7 @@ def _take(tables: dict[int, Found], unknown: dict[int, int], batch: Batch) -> No
             tables[number] = Found(number, made["name"], Schema.from_description(made["schema"]), None)
         elif kind == fmt.Kind.DROP:
             tables.pop(number, None)
-        elif kind in (fmt.Kind.INSERT, fmt.Kind.REPLACE):
+        elif kind in fmt.ROW_KINDS:
             if table is None:
                 unknown[number] = unknown.get(number, 0) + 1
             else:

@@ -42,7 +42,14 @@ class Kind(IntEnum):
     RESERVE = 3  # previous position carries the highest token that may be given out
     INSERT = 4  # payload: the row's image
     REPLACE = 5
+    CLAIM = 6  # a row sold by KL.CLAIM; the payload of this and the next two: the row's image
+    CONFIRM = 7
+    RETURN = 8
+    EVENT = 9  # payload: storage.events
 
+
+SALE_KINDS = frozenset({6, 7, 8})  # rows that get an owner, or lose one
+ROW_KINDS = SALE_KINDS | {4, 5}  # the payload is the row's image
 
 # --- rows -----------------------------------------------------------------------------------------
 ROW_HEADER = "<QQ16s"  # last token (0: no row here), position of the last write, owner digest

@@ -33,7 +33,8 @@ class Lease:
 
 
 def is_free(table: Table, row: int, now: int) -> bool:
-    """Whether a row may be locked or taken: this and `taken` say so, nobody else. Holds join here."""
+    """Whether a row may be locked or taken: this and `taken` say so, nobody else. A hold stands where a lease
+    would (storage.holds)."""
     lease = table.leases.get(row)
     return lease is None or lease.deadline <= now
 
@@ -106,6 +107,8 @@ def release(table: Table, row: int, lease: Lease) -> None:
 
 
 def live(table: Table, now: int) -> Iterator[tuple[int, Lease]]:
-    """Live leases by ascending row id."""
+    """Live locks by ascending row id; holds are none."""
     for row in sorted(taken(table, now)):
-        yield row, table.leases[row]
+        lease = table.leases[row]
+        if lease.rows:
+            yield row, lease

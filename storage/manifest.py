@@ -24,11 +24,13 @@ class TableState:
     directories: list[int]  # by their place in the row file
     rows: int
     position: int
+    is_owned: bool = False  # some row has a buyer's digest
 
 
 @dataclass(slots=True)
 class Manifest:
-    """`position`: records below it are in the row files. `tokens`: none above it was given out."""
+    """`position`: records below it are in the row files. `tokens`: none above it was given out.
+    `event_files`: their bytes, by name and in their order. `store_ms`: the store's own time."""
 
     uuid: str
     epoch: int = 0
@@ -38,10 +40,17 @@ class Manifest:
     index_file: str = ""
     tables: list[TableState] = field(default_factory=list)
     catalog_position: int = 0
+    event_files: dict[str, int] = field(default_factory=dict)
+    store_ms: int = 0
 
     @property
     def uuid_bytes(self) -> bytes:
         return bytes.fromhex(self.uuid)
+
+    @property
+    def names(self) -> set[str]:
+        """Of the files beside it that it needs."""
+        return {self.index_file, *self.event_files}
 
     def table(self, number: int) -> TableState | None:
         return next((state for state in self.tables if state.number == number), None)

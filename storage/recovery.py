@@ -22,16 +22,17 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from storage import event_files, index_file, row_file
 from storage import format as fmt
-from storage import index_file, row_file
 from storage.ballast import Ballast
 from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError, StartError
+from storage.events import decode
 from storage.fs import Fs, OsFs, is_full
 from storage.log_reader import Log, reading_log
 from storage.manifest import NAME as MANIFEST_NAME
 from storage.manifest import Manifest
-from storage.relisting import list_anew
+from storage.relisting import count_sold, list_anew
 from storage.replay import Replay
 from storage.schema import Schema
 from storage.table import Table
@@ -115,7 +116,12 @@ class Opening:
                 yield 0.3 + 0.3 * (position - manifest.position) / total
         for share in replay.finish():
             yield 0.6 + 0.4 * share
+        for number in replay.owned & replay.tables.keys():
+            yield from _at(0.9, count_sold(replay.tables[number]))
+        kept = yield from _at(0.9, event_files.load_all(fs, directory, manifest.event_files))
+        recent = [(position, body, decode(body)) for position, body in replay.events]
         self._engine = self._start(manifest, loaded, replay, log)
+        yield from _at(0.95, self._engine.selling.resume(kept, recent, manifest.store_ms))
 
     def _manifest(self) -> Manifest:
         fs, directory = self._fs, self._directory
@@ -202,10 +208,11 @@ class Opening:
         """Removes the files of a checkpoint or a start that a crash kept from its end."""
         fs, directory, manifest = self._fs, self._directory, engine.manifest
         numbers = {state.number for state in manifest.tables} | engine.by_number.keys()
-        kept = {manifest.index_file, *(path.name for _, path in engine.wal.segments)}
+        kept = {*manifest.names, *(path.name for _, path in engine.wal.segments)}
         kept |= {row_file.table_path(directory, number).name for number in numbers}
         for folder, ours in (
             (directory, "index-"),
+            (directory, "events-"),
             (directory / "tables", ".rows"),
             (directory / "wal", ".wal"),
         ):

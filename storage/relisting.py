@@ -6,13 +6,13 @@ the price of a few.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Generator, Iterator
 
 from pyroaring import BitMap
 
 from storage import format as fmt
-from storage.columns import column_reader, position_reader
+from storage.columns import column_reader, digest_reader, position_reader
 from storage.index import Posting
 from storage.schema import Value
 from storage.table import Table
@@ -71,6 +71,18 @@ def list_anew(table: Table) -> Iterator[int]:
         relisting.note([(number << 16) + row for row in within], images)
         relisting.set_right()
         yield slot + 1
+
+
+def count_sold(table: Table) -> Generator[None, None, None]:
+    """How many rows each owner has; yields after each directory."""
+    rows, schema = table.rows, table.schema
+    read, sold = digest_reader(schema), Counter[bytes]()
+    for number in rows.numbers:
+        directory = memoryview(rows.directories[number])
+        sold.update(read(_images(directory, schema.rows_per_block * schema.record_bytes)))
+        yield
+    del sold[fmt.NO_OWNER]
+    table.sales.sold = dict(sold)
 
 
 def _images(directory: memoryview, bytes_per_block: int) -> bytes:

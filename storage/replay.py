@@ -28,15 +28,15 @@ _HEAD = struct.Struct("<IBBH")  # of RECORD, what all of a table's rows have in 
 
 
 @lru_cache(maxsize=64)
-def _row_records(length: int, table: int) -> tuple[frozenset[int], struct.Struct]:
-    """The heads that records of the table's rows have, and what takes head, row and position out of one."""
-    heads = [
-        _HEAD.pack(length, kind, flags, table)
-        for kind in (fmt.Kind.INSERT, fmt.Kind.REPLACE)
+def _row_records(length: int, table: int) -> tuple[dict[int, bool], struct.Struct]:
+    """The heads that records of the table's rows have, and whether each is a sale's; and what takes head, row
+    and position out of one."""
+    heads = {
+        int.from_bytes(_HEAD.pack(length, kind, flags, table), "little"): kind in fmt.SALE_KINDS
+        for kind in fmt.ROW_KINDS
         for flags in (0, fmt.FRAME_CONTINUES)
-    ]
-    one = struct.Struct(f"<QI16xQ{length - 36}x")
-    return frozenset(int.from_bytes(head, "little") for head in heads), one
+    }
+    return heads, struct.Struct(f"<QI16xQ{length - 36}x")
 
 
 class Replay:
@@ -45,6 +45,8 @@ class Replay:
         self.tokens = manifest.tokens
         self.next_table = manifest.next_table
         self.catalog_position = manifest.catalog_position
+        self.owned = {state.number for state in manifest.tables if state.is_owned}  # rows may have buyers
+        self.events: list[tuple[int, bytes]] = []  # position and encoded event
         self._begin = manifest.position
         self._stream = bytearray()  # all records from there on: a position less `_begin` is an offset in it
         # By table and row the position of the row's last record: that is its end, and the image's.
@@ -73,24 +75,34 @@ class Replay:
         """
         length, latest = table.record_bytes, self._latest[table.number]
         heads, one = _row_records(length, table.number)
+        is_owned = False
         for head, row, at in one.iter_unpack(payload):
             position += length
-            if at != position or head not in heads:
+            is_sale = heads.get(head)
+            if at != position or is_sale is None:
                 return False
+            is_owned |= is_sale
             latest[row] = at
+        if is_owned:
+            self.owned.add(table.number)
         return True
 
     def _records(self, batch: Batch) -> Iterator[int]:
-        kind_of_row, payload, position_of = int(fmt.Kind.INSERT), batch.payload, _POSITION.unpack_from
+        rows, event = fmt.ROW_KINDS, int(fmt.Kind.EVENT)
+        payload, position_of = batch.payload, _POSITION.unpack_from
         for count, (length, kind, _, number, row, previous, offset) in enumerate(records(batch), 1):
             end = offset + length - fmt.RECORD.size
             position = batch.first + end
-            if kind >= kind_of_row:
+            if kind in rows:
                 if position_of(payload, offset + 8)[0] != position:
                     raise DamageError(f"{batch.segment.path}: the record at {position} is out of place")
                 latest = self._latest.get(number)
                 if latest is not None:  # else its table is dropped further on, and the file may be gone
                     latest[row] = position
+                if kind in fmt.SALE_KINDS:
+                    self.owned.add(number)
+            elif kind == event:
+                self.events.append((position, bytes(payload[offset:end])))
             else:
                 self._catalog(kind, number, previous, payload[offset:end], position)
             if count % _STEP_RECORDS == 0:

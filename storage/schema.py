@@ -29,6 +29,7 @@ _INTEGERS = {
     "U8": ("B", 0, (1 << 8) - 1),
     "U16": ("H", 0, (1 << 16) - 1),
     "U32": ("I", 0, (1 << 32) - 1),
+    "COUNTER": ("I", 0, (1 << 32) - 1),  # a U32 that sales take from
     "U64": ("Q", 0, (1 << 63) - 1),
     "I64": ("q", -(1 << 63), (1 << 63) - 1),
 }
@@ -52,6 +53,10 @@ class Field:
     @property
     def is_bytes(self) -> bool:
         return self.type == "BYTES"
+
+    @property
+    def is_counter(self) -> bool:
+        return self.type == "COUNTER"
 
     @property
     def type_text(self) -> str:
@@ -165,6 +170,7 @@ class Schema:
         # BYTES columns: the value's column -> its length column is the one before it.
         self.bytes_columns = tuple(self.column_of[f.name] for f in fields if f.is_bytes)
         self.indexed = tuple(f.name for f in fields if f.indexed)
+        self.counters = frozenset(f.name for f in fields if f.is_counter)
         self.shapes: dict[tuple[bytes, ...], RowShape] = {}
         self.whole = self.shape(tuple(f.name for f in fields))
 

@@ -10,6 +10,7 @@ from storage.index import Index
 from storage.locks import Lease
 from storage.rows import Rows
 from storage.schema import Schema
+from storage.table_sales import TableSales
 
 
 class Table:
@@ -25,6 +26,7 @@ class Table:
         "read",
         "record_bytes",
         "rows",
+        "sales",
         "schema",
         "unswept",
     )
@@ -38,6 +40,7 @@ class Table:
         self.leases: dict[int, Lease] = {}
         self.unswept: list[int] = []  # rows whose leases are still to be looked at in this round
         self.position = 0
+        self.sales = TableSales()
         self.record_bytes = fmt.RECORD.size + schema.record_bytes
         self.read = self.rows.read
         self.pack = schema.log_record.pack

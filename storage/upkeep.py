@@ -16,6 +16,7 @@ from storage.ballast import Ballast
 from storage.checkpoint import Checkpoint
 from storage.fs import Fs, met_full_disk
 from storage.manifest import Manifest
+from storage.selling import Selling
 from storage.table import Table
 from storage.wal import Wal
 
@@ -26,6 +27,7 @@ class Upkeep:
     """The part of an Engine that commands do not call; on the loop, but for what says that it blocks."""
 
     tables: dict[bytes, Table]
+    selling: Selling
     released: int
     tokens_reserved: int
     next_table: int

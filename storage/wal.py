@@ -97,6 +97,14 @@ class Wal:
         else:
             self._frame.append(record)
 
+    def append_frame(self, records: list[bytes]) -> None:
+        """Queues records that a crash keeps all or none of: in the frame that is open, or as one."""
+        if self._frame is not None:
+            self.appended += sum(map(len, records))
+            self._frame += records
+        else:
+            self.append(records[0] if len(records) == 1 else _as_frame(records))
+
     def begin(self) -> None:
         """Records from here to `end` are one frame: a crash keeps all of them or none."""
         assert self._frame is None, "frames do not nest"
@@ -107,9 +115,7 @@ class Wal:
         assert frame is not None
         if not frame:
             return
-        # The mark is advisory (a batch is never split); it lets a reader see what came as one.
-        marked = [_continued(record) for record in frame[:-1]]
-        self._queue.append(b"".join((*marked, frame[-1])))
+        self._queue.append(_as_frame(frame))
 
     # --- to disk --------------------------------------------------------------------------------------
 
@@ -288,6 +294,11 @@ class Wal:
 
 def _unix_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _as_frame(records: list[bytes]) -> bytes:
+    """The mark is advisory (a batch is never split); it lets a reader see what came as one."""
+    return b"".join((*(_continued(record) for record in records[:-1]), records[-1]))
 
 
 def _continued(record: bytes) -> bytes:

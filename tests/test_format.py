@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import storage
+from storage import event_files, index_file, manifest
 from storage import format as fmt
-from storage import index_file, manifest
 from storage.schema import Schema
 from tests.store import FIELDS
 
@@ -25,6 +25,7 @@ STRUCTS = {
     "DOUBLEWRITE": fmt.DOUBLEWRITE,
     "PLACE": fmt.PLACE,
     "INDEX": index_file.HEAD,
+    "EVENTS": event_files.HEAD,
 }
 
 
@@ -49,7 +50,7 @@ def test_fields_of_a_structure(name: str) -> None:
 
 def test_every_structure_of_the_code_has_its_table() -> None:
     known = {name for name, value in vars(fmt).items() if isinstance(value, struct.Struct)}
-    assert known | {"ROW_HEADER", "INDEX"} == set(STRUCTS)
+    assert known | {"ROW_HEADER", "INDEX", "EVENTS"} == set(STRUCTS)
 
 
 def test_sizes_in_the_prose() -> None:
@@ -74,6 +75,7 @@ def test_magics() -> None:
         "double-write": fmt.DOUBLEWRITE_MAGIC,
         "checkpoint": manifest.MAGIC,
         "index": index_file.MAGIC,
+        "events": event_files.MAGIC,
     }
     assert f'"{manifest.MAGIC.decode()} {fmt.FORMAT_VERSION} "' in TEXT
 

@@ -1,0 +1,35 @@
+"""KL.CLAIM: the sale in one step."""
+
+from __future__ import annotations
+
+from commands.clauses import Clauses, digest, refuse_unchanged
+from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
+from storage.table import Table
+
+_ALLOWED = frozenset(b"SET COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST".split())
+
+
+@command(
+    "KL.CLAIM",
+    summary="Sells the lowest free rows that match, or chosen ones, all or none; answers their ids, "
+    "none when sold out.",
+    syntax="<table> <field> <value> [<field> <value> ...] SET <field> <value> [<field> <value> ...] "
+    "[COUNT <n> | IDS <n> <id> [<id> ...]] [ADJACENT <field> [WITHIN <field>]] [TAKE <n> FROM <counter>] "
+    "[FOR <owner> [MAX <n>]] [REQUEST <id>]",
+    args=(("table", Arg.TABLE), ("words", Arg.REST)),
+    least=6,
+    reply=Reply.IDS,
+    flags=Flags.WRITE | Flags.NOTES_OWN_POSITION,
+    complexity="O(COUNT); rows that others lock or hold are passed over",
+)
+def claim(context: Context, table: Table, words: list[bytes]) -> list[int]:
+    asked = Clauses(table.schema, words, _ALLOWED)
+    if asked.wanted.field is None:
+        if not asked.criteria or not asked.changes:
+            raise syntax_error()
+        refuse_unchanged(asked.criteria, asked.changes)
+    elif asked.wanted.ids is None:
+        raise syntax_error()
+    if asked.terms.request:
+        asked.terms.args = digest(b"KL.CLAIM", words)
+    return context.engine.selling.claim(table, asked.criteria, asked.changes, asked.wanted, asked.terms)

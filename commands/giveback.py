@@ -1,0 +1,43 @@
+"""KL.RETURN: a refund."""
+
+from __future__ import annotations
+
+from commands.arguments import integer
+from commands.clauses import Clauses, digest
+from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
+from storage.format import ROW_ID_MAX
+from storage.offers import Wanted
+from storage.table import Table
+
+_ALLOWED = frozenset(b"SET TAKE REQUEST FOR".split())
+
+
+@command(
+    "KL.RETURN",
+    summary="Takes back rows that were sold to an owner; answers how many. One that was not sold to it "
+    "counts 0.",
+    syntax="<table> FOR <owner> <id> [<id> ...] [TAKE <n> FROM <counter>] SET <field> <value> "
+    "[<field> <value> ...] [REQUEST <id>]",
+    args=(("table", Arg.TABLE), ("words", Arg.REST)),
+    least=6,
+    reply=Reply.INTEGER,
+    flags=Flags.WRITE | Flags.NOTES_OWN_POSITION,
+    complexity="O(ids)",
+)
+def give_back(context: Context, table: Table, words: list[bytes]) -> int:
+    if words[0].upper() != b"FOR":
+        raise syntax_error()
+    at = 2
+    ids: list[int] = []
+    while at < len(words) and words[at].isdigit():
+        ids.append(integer(words[at], 0, ROW_ID_MAX))
+        at += 1
+    asked = Clauses(table.schema, [*words[:2], *words[at:]], _ALLOWED)
+    wanted = Wanted(ids=tuple(dict.fromkeys(ids)), field=asked.wanted.field, units=asked.wanted.units)
+    if not ids or asked.criteria or (wanted.field is None and not asked.changes):
+        raise syntax_error()
+    if wanted.field is not None and len(ids) > 1:
+        raise syntax_error()
+    if asked.terms.request:
+        asked.terms.args = digest(b"KL.RETURN", words)
+    return context.engine.selling.give_back(table, list(wanted.ids or ()), asked.changes, asked.terms, wanted)

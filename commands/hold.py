@@ -1,0 +1,93 @@
+"""KL.HOLD, KL.EXTEND, KL.RELEASE, KL.HOLDS: rows kept aside for an owner until a deadline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from commands.arguments import integer, token_of
+from commands.clauses import NAME_BYTES_MAX, Clauses, digest
+from commands.spec import Arg, CommandError, Context, Flags, Reply, command, syntax_error
+from storage.holds import PX_MAX
+from storage.table import Table
+
+_ALLOWED = frozenset(b"PX COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST REPLACING".split())
+
+
+@command(
+    "KL.HOLD",
+    summary="Keeps rows aside for an owner, durably; answers [token, [ids], deadline as unix ms], "
+    "an empty array when sold out.",
+    syntax="<table> <field> <value> [<field> <value> ...] PX <ms> FOR <owner> "
+    "[COUNT <n> | IDS <n> <id> [<id> ...]] [ADJACENT <field> [WITHIN <field>]] [TAKE <n> FROM <counter>] "
+    "[MAX <n>] [REQUEST <id>] [REPLACING <token>]",
+    args=(("table", Arg.TABLE), ("words", Arg.REST)),
+    least=7,
+    reply=Reply.ANY,
+    flags=Flags.WRITE | Flags.NOTES_OWN_POSITION,
+    complexity="O(COUNT); rows that others lock or hold are passed over",
+)
+def hold(context: Context, table: Table, words: list[bytes]) -> list[Any]:
+    asked = Clauses(table.schema, words, _ALLOWED)
+    if not {b"PX", b"FOR"} <= asked.said:
+        raise syntax_error()
+    if asked.wanted.field is None:
+        if not asked.criteria:
+            raise syntax_error()
+    elif asked.wanted.ids is None:
+        raise syntax_error()
+    if asked.terms.request:
+        asked.terms.args = digest(b"KL.HOLD", words)
+    return context.engine.selling.hold(
+        table, asked.criteria, asked.px_ms, asked.wanted, asked.terms, asked.replacing
+    )
+
+
+@command(
+    "KL.EXTEND",
+    summary="Gives a hold a new deadline, PX from now; answers it as unix ms.",
+    syntax="<token> PX <ms>",
+    args=(("token", Arg.BYTES), ("px", Arg.BYTES), ("ms", Arg.BYTES)),
+    reply=Reply.INTEGER,
+    flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
+)
+def extend(context: Context, token: bytes, px: bytes, ms: bytes) -> int:
+    if px.upper() != b"PX":
+        raise syntax_error()
+    return context.engine.selling.extend(token_of(token), integer(ms, 1, PX_MAX))
+
+
+@command(
+    "KL.RELEASE",
+    summary="Ends a hold; answers how many rows went back, 0 when it was over already.",
+    syntax="<token>",
+    args=(("token", Arg.BYTES),),
+    reply=Reply.INTEGER,
+    flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION | Flags.ON_FULL_DISK,
+    complexity="O(rows held)",
+)
+def release(context: Context, token: bytes) -> int:
+    return context.engine.selling.release(token_of(token))
+
+
+@command(
+    "KL.HOLDS",
+    summary="Answers an array of live holds by ascending token: [token, owner, [ids], ms left].",
+    syntax="<table> [FOR <owner>]",
+    args=(("table", Arg.TABLE), ("words", Arg.REST)),
+    reply=Reply.ANY,
+    flags=Flags.READONLY,
+    complexity="O(holds)",
+)
+def holds(context: Context, table: Table, words: list[bytes]) -> list[list[Any]]:
+    owner: bytes | None = None
+    if words:
+        if len(words) != 2 or words[0].upper() != b"FOR":
+            raise syntax_error()
+        owner = words[1]
+        if not 1 <= len(owner) <= NAME_BYTES_MAX:
+            raise CommandError(f"ERR FOR takes 1 to {NAME_BYTES_MAX} bytes, not {len(owner)}")
+    now = context.engine.clock()
+    return [
+        [hold.number, hold.holder, list(hold.ids), -(-(hold.deadline - now) // 1_000_000)]
+        for hold in context.engine.selling.live_holds(table, owner)
+    ]

@@ -1,0 +1,83 @@
+"""Runs of neighbours: rows whose field rises by one from row to row, the hall's row being the same.
+
+Rows are looked at in the order of their ids, once. What was seen is kept for the next who asks for as many,
+as long as nothing became free meanwhile: so a sale that works through a hall does not look at its picked-over
+front again for each buyer.
+
+A run is found by the lengths of the runs to the left and to the right of each row that comes, as in the
+textbook's longest consecutive sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pyroaring import BitMap
+
+Values = tuple[Any, ...]
+Place = tuple[Any, int]  # the hall's row, and the field's value in it
+
+
+class Scan:
+    """One walk over a list's rows; `column` is the field's, `within` the hall row's or None."""
+
+    def __init__(self, count: int, column: int, within: int | None) -> None:
+        self._count = count
+        self._column = column
+        self._within = within
+        self._next: int = 0
+        self._seen: dict[Place, int] = {}  # ids of free rows
+
+    def find(
+        self, rows: BitMap, read: Callable[[int], Values | None], free: Callable[[int], bool]
+    ) -> list[int] | None:
+        """The next run, its ids ascending; it is taken out of what was seen."""
+        for row in self._following(rows):
+            self._next = row + 1
+            if not free(row):
+                continue
+            values = read(row)
+            assert values is not None, "a listed row is there"
+            place = (values[self._within] if self._within is not None else None, values[self._column])
+            if self._seen.setdefault(place, row) != row and not self._is_left(place, row, rows, free):
+                continue
+            while run := self._run_through(place):
+                stale = [at for at in run if self._seen[at] not in rows or not free(self._seen[at])]
+                if not stale:
+                    return sorted(self._seen.pop(at) for at in run)
+                for at in stale:
+                    del self._seen[at]
+                if place in stale:
+                    break
+        return None
+
+    def _following(self, rows: BitMap) -> Iterator[int]:
+        if not rows or rows.max() < self._next:
+            return iter(())
+        return iter(rows.iter_equal_or_larger(self._next))
+
+    def _is_left(self, place: Place, row: int, rows: BitMap, free: Callable[[int], bool]) -> bool:
+        """Another row has the place: it keeps it unless it is gone."""
+        other = self._seen[place]
+        if other in rows and free(other):
+            return False
+        self._seen[place] = row
+        return True
+
+    def _run_through(self, place: Place) -> list[Place]:
+        """The places of a run that the place is in, or none. Of several the one with the lowest ids."""
+        seen, count = self._seen, self._count
+        hall, at = place
+        if place not in seen:
+            return []
+        first = last = at
+        while at - first < count - 1 and (hall, first - 1) in seen:
+            first -= 1
+        while last - at < count - 1 and (hall, last + 1) in seen:
+            last += 1
+        if last - first + 1 < count:
+            return []
+        begins = range(first, last - count + 2)
+        begin = min(begins, key=lambda b: sorted(seen[hall, b + i] for i in range(count)))
+        return [(hall, begin + i) for i in range(count)]

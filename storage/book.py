@@ -1,0 +1,178 @@
+"""What is remembered of sales: holds, answers to requests, who bought what of a counter.
+
+`apply` is the one way that an event takes effect, live and at a start. A checkpoint keeps the events since
+the last one (`cut`) in a file of its own.
+
+Times: deadlines are ns of the monotonic clock; events bear ms of the store's own time, which goes on from
+where the last server left it. So time in which no server runs counts for nobody.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+from storage.events import Event, Verb
+from storage.holds import Hold, State, digest_of
+from storage.requests import BYTES_MAX, KEEP_NS, Memory, Requests
+from storage.table import Table
+
+if TYPE_CHECKING:
+    from storage.engine import Engine
+
+MS = 1_000_000
+STEP_EVENTS = 256
+
+
+class Book:
+    def __init__(self, engine: Engine, bytes_max: int = BYTES_MAX, keep_ns: int = KEEP_NS) -> None:
+        self._engine = engine
+        self.memory = Memory(bytes_max, keep_ns)
+        self.holds: dict[int, Hold] = {}
+        self._deadlines: list[tuple[int, int]] = []  # of live holds, and of some that are not any more
+        self._ended: deque[tuple[int, int]] = deque()  # when a hold may be forgotten, which
+        self._journal: list[bytes] = []  # encoded events since the last cut
+        self._ahead_ns = 0  # of the store's time before the monotonic clock
+
+    def adopt(self, table: Table) -> None:
+        table.sales.requests = Requests(self.memory)
+
+    def store_ms(self) -> int:
+        return (self._engine.clock() + self._ahead_ns) // MS
+
+    # --- events ---------------------------------------------------------------------------------------
+
+    def apply(self, event: Event, body: bytes, position: int) -> None:
+        """What an event does beside its rows. Live, and for what a start finds in the log."""
+        self._journal.append(body)
+        self.take_up(event, position)
+
+    def take_up(self, event: Event, position: int) -> None:
+        """As `apply`, of what a checkpoint keeps. At a start times are the store's, until `opened`."""
+        table = self._engine.by_number.get(event.table)
+        if table is None:
+            return
+        at = event.at * MS - self._ahead_ns
+        verb = event.verb
+        if verb == Verb.HOLD:
+            self._begin(table, event, position)
+        elif verb == Verb.OWNED:
+            table.sales.add_units(event.owner, event.rows[0], event.field, event.units)
+        elif verb == Verb.RETURN and event.units:
+            table.sales.add_units(digest_of(event.owner), event.rows[0], event.field, -event.units)
+        elif verb == Verb.CLAIM:
+            if event.units and event.owner:
+                table.sales.add_units(digest_of(event.owner), event.rows[0], event.field, event.units)
+        elif event.token in self.holds:
+            self._end(self.holds[event.token], event, position, at)
+        if event.request:
+            table.sales.requests.remember(event.request, position, event.args, event.answer, at)
+
+    def _begin(self, table: Table, event: Event, position: int) -> None:
+        if event.replacing in self.holds:
+            self._forget(self.holds[event.replacing])
+        deadline = event.deadline * MS - self._ahead_ns
+        hold = Hold(
+            event.token,
+            table,
+            event.rows,
+            event.owner,
+            deadline,
+            event.criteria,
+            event.field,
+            event.units,
+            position,
+        )
+        self.holds[event.token] = hold
+        self.memory.bytes += hold.bytes
+        table.sales.enlist(hold)
+        heapq.heappush(self._deadlines, (deadline, event.token))
+
+    def _end(self, hold: Hold, event: Event, position: int, at: int) -> None:
+        sales = hold.table.sales
+        hold.position = position
+        if event.verb == Verb.EXTEND:
+            hold.deadline = event.deadline * MS - self._ahead_ns
+            heapq.heappush(self._deadlines, (hold.deadline, hold.number))
+        elif event.verb == Verb.RELEASE:
+            self._forget(hold)
+        elif event.verb == Verb.CONFIRM:
+            sales.strike(hold)
+            hold.state, hold.args = State.CONFIRMED, event.args
+            if hold.units:
+                sales.add_units(hold.digest, hold.ids[0], hold.field, hold.units)
+            self._remember_end(hold, at)
+
+    def _forget(self, hold: Hold) -> None:
+        hold.table.sales.strike(hold)
+        del self.holds[hold.number]
+        self.memory.bytes -= hold.bytes
+
+    def expire(self) -> None:
+        """What time has ended until now. Deadlines are judged at each use: this is how."""
+        deadlines, ended = self._deadlines, self._ended
+        if not deadlines and not ended:
+            return
+        now = self._engine.clock()
+        while deadlines and deadlines[0][0] <= now:
+            _, number = heapq.heappop(deadlines)
+            hold = self.holds.get(number)
+            if hold is not None and hold.state is State.LIVE and hold.deadline <= now:
+                hold.state = State.LAPSED
+                hold.table.sales.strike(hold)
+                self._remember_end(hold, now)
+        while ended and ended[0][0] <= now:
+            _, number = ended.popleft()
+            hold = self.holds.get(number)
+            if hold is not None and hold.until <= now:  # else it ended once more: a late payment
+                self._forget(hold)
+
+    def _remember_end(self, hold: Hold, at: int) -> None:
+        hold.until = at + self.memory.keep_ns
+        self._ended.append((hold.until, hold.number))
+
+    def forget_table(self, table: Table) -> None:
+        """It is dropped: its tokens are unknown for ever."""
+        for number in [number for number, hold in self.holds.items() if hold.table is table]:
+            self.memory.bytes -= self.holds.pop(number).bytes
+        table.sales.requests.drop()
+
+    # --- a start, and checkpoints ---------------------------------------------------------------------
+
+    def resume(
+        self, kept: list[Event], recent: list[tuple[int, bytes, Event]], store_ms: int
+    ) -> Generator[None, None, None]:
+        """The events that checkpoints kept, then those of the log; yields now and then."""
+        for count, event in enumerate(kept):
+            self.take_up(event, 0)
+            if count % STEP_EVENTS == 0:
+                yield
+        for count, (position, body, event) in enumerate(recent):
+            self.apply(event, body, position)
+            if count % STEP_EVENTS == 0:
+                yield
+        self._opened(max(store_ms, *(event.at for event in kept), *(event.at for *_, event in recent), 0))
+
+    def _opened(self, store_ms: int) -> None:
+        """All events are applied, by the store's time: from here on it goes on with the clock."""
+        ahead = store_ms * MS - self._engine.clock()
+        self._ahead_ns = ahead
+        for hold in self.holds.values():
+            hold.deadline -= ahead
+            hold.until -= ahead
+        self._deadlines = [(h.deadline, h.number) for h in self.holds.values() if h.state is State.LIVE]
+        heapq.heapify(self._deadlines)
+        self._ended = deque((until - ahead, number) for until, number in self._ended)
+        for table in self._engine.tables.values():
+            table.sales.requests.shift(-ahead)
+
+    def cut(self) -> list[bytes]:
+        """The events since the last one, for a checkpoint to keep."""
+        journal, self._journal = self._journal, []
+        return journal
+
+    def uncut(self, journal: list[bytes]) -> None:
+        """That checkpoint was given up."""
+        self._journal[:0] = journal

@@ -1,0 +1,185 @@
+"""Which rows a claim or a hold gets: the lowest free ones that match, chosen ones, a run, units of a counter.
+
+Answers ids, nothing where it is sold out (too few match, taken ones counted), and raises `BUSY` where
+others' locks and holds alone are in the way: sold out and busy are never confused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from pyroaring import BitMap
+
+from storage import locks
+from storage.adjacent import Scan
+from storage.errors import StoreError
+from storage.format import DIRECTORY_ROWS
+from storage.holds import Hold
+from storage.index import Posting
+from storage.schema import Value
+from storage.table import Table
+
+if TYPE_CHECKING:
+    from storage.engine import Engine
+
+SCANS_MAX = 32  # kept per table
+Criteria = dict[bytes, Value]
+
+
+@dataclass(slots=True)
+class Wanted:
+    """`count` rows, the lowest; or `ids`; or a run, `adjacent` in a field and `within` another; or `units` of
+    the counter `field` of the one row in `ids`."""
+
+    count: int = 1
+    ids: tuple[int, ...] | None = None
+    adjacent: bytes | None = None
+    within: bytes | None = None
+    field: bytes | None = None
+    units: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.units or (self.count if self.ids is None else len(self.ids))
+
+
+class Offer:
+    """One question, at one moment. `mine` is a hold whose rows count as free."""
+
+    def __init__(
+        self, engine: Engine, table: Table, criteria: Criteria, wanted: Wanted, mine: Hold | None
+    ) -> None:
+        self._engine = engine
+        self._table = table
+        self._criteria = criteria
+        self._wanted = wanted
+        self._mine = mine
+        self._now = engine.clock()
+        self._posting: Posting | None = None
+        self._has_passed_lock = False
+
+    def is_sold_out(self) -> bool:
+        """Whether too few match, whoever has them. Costs no walk over a list."""
+        wanted, engine, table = self._wanted, self._engine, self._table
+        if wanted.ids is None:
+            self._posting = posting = engine.posting(table, self._criteria)
+            return posting is None or len(posting.rows) < wanted.count
+        for name in self._criteria:
+            engine.require_indexed(table, name)
+        return not all(self._matches(row) for row in wanted.ids)
+
+    def _matches(self, row: int) -> bool:
+        engine, table, wanted = self._engine, self._table, self._wanted
+        values = table.read_trimmed(row)
+        if values is None:
+            engine.note(engine.catalog_position)
+            return False
+        engine.note(values[1])
+        if wanted.field is not None and table.schema.value(values, wanted.field) < wanted.units:  # type: ignore[operator]
+            return False
+        return all(table.schema.value(values, name) == value for name, value in self._criteria.items())
+
+    def choose(self) -> list[int]:
+        """The rows, ascending; none where there is no run at all. Not to be asked when it is sold out."""
+        wanted, table = self._wanted, self._table
+        self._engine.note(table.sales.position)
+        if wanted.ids is not None:
+            return self._chosen(wanted.ids)
+        assert self._posting is not None
+        if wanted.adjacent is not None:
+            return self._run(self._posting)
+        ids = self._lowest(self._posting.rows, wanted.count)
+        if len(ids) < wanted.count:
+            raise self._busy()
+        return ids
+
+    def _busy(self) -> StoreError:
+        name = self._table.name.decode()
+        return StoreError(f"BUSY what matches in {name} is locked or held, in part: ask again")
+
+    def _is_free(self, row: int) -> bool:
+        table, mine = self._table, self._mine
+        return locks.is_free(table, row, self._now) or (mine is not None and table.leases[row] is mine)
+
+    def _lowest(self, rows: BitMap, count: int) -> list[int]:
+        if not self._table.leases:
+            return list(islice(rows, count))
+        ids: list[int] = []
+        for row in islice(rows, count + 8):  # the usual case: nobody has the first ones
+            if self._is_free(row):
+                ids.append(row)
+                if len(ids) == count:
+                    return ids
+        return self._lowest_of_many(rows, count)
+
+    def _lowest_of_many(self, rows: BitMap, count: int) -> list[int]:
+        """Directory by directory, what is held being taken out of each by one subtraction."""
+        held = self._table.sales.held
+        if self._mine is not None:
+            held = held - BitMap(self._mine.ids)
+        ids: list[int] = []
+        begin: int | None = rows.min()
+        while begin is not None:
+            end = (begin // DIRECTORY_ROWS + 1) * DIRECTORY_ROWS
+            window = BitMap(range(begin, end))
+            window &= rows
+            window -= held
+            for row in window:
+                if self._is_free(row):
+                    ids.append(row)
+                    if len(ids) == count:
+                        return ids
+            begin = next(rows.iter_equal_or_larger(end)) if rows.max() >= end else None
+        return ids
+
+    def _chosen(self, ids: tuple[int, ...]) -> list[int]:
+        wanted, table = self._wanted, self._table
+        if not all(self._is_free(row) for row in ids):
+            raise self._busy()
+        if wanted.field is not None:
+            left = table.sales.units_left(ids[0], wanted.field, table)
+            mine = self._mine
+            if mine is not None and mine.ids == ids and mine.field == wanted.field.decode():
+                left += mine.units
+            if left < wanted.units:
+                raise self._busy()
+        return sorted(ids)
+
+    def _run(self, posting: Posting) -> list[int]:
+        """A run of free rows; BUSY when there is one only with the taken ones counted."""
+        table, wanted = self._table, self._wanted
+        schema = table.schema
+        column = schema.value_column(wanted.adjacent or b"")
+        within = None if wanted.within is None else schema.value_column(wanted.within)
+        scans, key = table.sales.scans, (posting, wanted.count, column, within)
+        if table.sales.looked_at != table.position:
+            table.sales.freed()
+        scan = None if self._mine is not None else scans.pop(key, None)
+        scan = scan or Scan(wanted.count, column, within)
+        found = scan.find(posting.rows, table.read_trimmed, self._free_or_noted)
+        if self._mine is None and not self._has_passed_lock:
+            if len(scans) >= SCANS_MAX:
+                scans.clear()
+            scans[key] = scan
+            table.sales.looked_at = table.position
+        if found is not None:
+            return found
+        if key not in table.sales.runless:
+            if Scan(wanted.count, column, within).find(posting.rows, table.read_trimmed, _always) is not None:
+                raise self._busy()
+            table.sales.runless.add(key)
+            table.sales.looked_at = table.position
+        return []
+
+    def _free_or_noted(self, row: int) -> bool:
+        """A lock that ends is no event, so a walk that passed one over is not gone on with."""
+        if self._is_free(row):
+            return True
+        self._has_passed_lock |= not isinstance(self._table.leases[row], Hold)
+        return False
+
+
+def _always(row: int) -> bool:
+    return True

@@ -1,0 +1,350 @@
+"""Claims, holds and their ends: the rules of a sale. Which rows a question gets is storage.offers.
+
+Each command that changes anything writes its rows and one event as one frame of the log. What the events
+stand for is in storage.book.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from storage import events, locks
+from storage import format as fmt
+from storage.book import MS, Book
+from storage.errors import StoreError
+from storage.events import Event, Verb
+from storage.holds import Hold, State, digest_of
+from storage.offers import Criteria, Offer, Wanted
+from storage.schema import Value
+from storage.table import Table
+
+ROWS_MAX = 1000  # of one claim or hold
+FORGET_WHEN_FULL = 1000  # answers whose time is over, at once
+_pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
+
+
+@dataclass(slots=True)
+class Terms:
+    """For whom, how many at most, and what makes a resend known: its id and the digest of what was asked."""
+
+    owner: bytes = b""
+    most: int | None = None
+    request: bytes = b""
+    args: bytes = b""
+
+
+class Selling(Book):
+    # --- claim and hold -------------------------------------------------------------------------------
+
+    def claim(
+        self, table: Table, criteria: Criteria, changes: dict[bytes, Value], wanted: Wanted, terms: Terms
+    ) -> list[int]:
+        """The rows that were sold, ascending; none when it is sold out. Raises `BUSY`, `LIMIT`, `REQUEST`,
+        `OOM`."""
+        if terms.request:
+            known = self._known(table, terms)
+            if known is not None:
+                return known  # type: ignore[no-any-return]
+        ids = self._offered(table, criteria, wanted, terms, None)
+        if not ids:
+            return ids
+        if terms.request:
+            self._need_room(table)
+        event = None
+        if terms.owner or terms.request:
+            event = self._event(Verb.CLAIM, table, terms, wanted, ids)
+            event.answer = _pack(ids) if terms.request else b""
+        digest = None if wanted.field else digest_of(terms.owner) if terms.owner else fmt.NO_OWNER
+        self._sell(table, ids, fmt.Kind.CLAIM, self._with_units(table, changes, wanted, ids), digest, event)
+        return ids
+
+    def hold(
+        self, table: Table, criteria: Criteria, px_ms: int, wanted: Wanted, terms: Terms, replacing: int
+    ) -> list[Any]:
+        """`[token, ids, deadline as unix ms]`, or nothing when it is sold out."""
+        if terms.request:
+            known = self._known(table, terms)
+            if known is not None:
+                return known  # type: ignore[no-any-return]
+        self.expire()
+        mine = self._replaced(table, terms.owner, replacing) if replacing else None
+        ids = self._offered(table, criteria, wanted, terms, mine)
+        if not ids:
+            return ids
+        self._need_room(table)
+        token = self._engine.draw_token()
+        event = self._event(Verb.HOLD, table, terms, wanted, ids)
+        event.token, event.replacing = token, 0 if mine is None else replacing
+        event.deadline = event.at + px_ms
+        event.criteria = {name.decode(): value for name, value in criteria.items()}
+        answer = [token, ids, _unix_ms() + px_ms]
+        event.answer = _pack(answer) if terms.request else b""
+        self._log(table, [], event)
+        return answer
+
+    def _known(self, table: Table, terms: Terms) -> Any:
+        """What the request was answered, when it was; it may not be durable yet."""
+        found = table.sales.requests.find(terms.request)
+        if found is None:
+            return None
+        position, args, answer = found
+        self._engine.note(position)
+        if args != terms.args:
+            raise StoreError("REQUEST this id was used with other arguments")
+        return _unpack(answer)
+
+    def _replaced(self, table: Table, owner: bytes, number: int) -> Hold | None:
+        hold = self.holds.get(number)
+        if hold is None or hold.state is not State.LIVE or hold.table is not table:
+            return None  # it has ended: there is nothing to let go of
+        if hold.digest != digest_of(owner):
+            raise StoreError(f"NOHOLD token {number} is a hold of another owner")
+        return hold
+
+    def _offered(
+        self, table: Table, criteria: Criteria, wanted: Wanted, terms: Terms, mine: Hold | None
+    ) -> list[int]:
+        if self._deadlines:
+            self.expire()
+        offer = Offer(self._engine, table, criteria, wanted, mine)
+        if offer.is_sold_out():
+            return []
+        if terms.most is not None:
+            self._engine.note(table.sales.position)
+            self._engine.note(table.position)
+            owned = table.sales.owned(digest_of(terms.owner)) - (mine.size if mine is not None else 0)
+            if owned + wanted.size > terms.most:
+                raise StoreError(f"LIMIT the owner has {owned} of at most {terms.most} here")
+        return offer.choose()
+
+    def _need_room(self, table: Table) -> None:
+        """For a request or a hold to be remembered."""
+        if self.memory.has_room:
+            return
+        table.sales.requests.forget_old(self._engine.clock(), FORGET_WHEN_FULL)
+        if not self.memory.has_room:
+            raise StoreError(
+                "OOM command not allowed when what is remembered of requests and holds takes "
+                f"{self.memory.bytes} bytes, the most is {self.memory.bytes_max}"
+            )
+
+    def _event(self, verb: Verb, table: Table, terms: Terms, wanted: Wanted, ids: list[int]) -> Event:
+        return Event(
+            verb,
+            table.number,
+            self.store_ms(),
+            rows=tuple(ids),
+            owner=terms.owner,
+            field="" if wanted.field is None else wanted.field.decode(),
+            units=wanted.units,
+            request=terms.request,
+            args=terms.args if terms.request else b"",
+        )
+
+    def _with_units(
+        self, table: Table, changes: dict[bytes, Value], wanted: Wanted, ids: list[int]
+    ) -> dict[bytes, Value]:
+        if wanted.field is None:
+            return changes
+        return changes | {wanted.field: self._counter(table, ids[0], wanted.field) - wanted.units}
+
+    def _counter(self, table: Table, row: int, field: bytes) -> int:
+        values = table.read(row)
+        assert values is not None
+        count: int = values[table.schema.column_of[field]]
+        return count
+
+    # --- the end of a hold ----------------------------------------------------------------------------
+
+    def table_of(self, number: int) -> Table:
+        """Of a hold that is remembered. Raises `NOHOLD`."""
+        self.expire()
+        hold = self.holds.get(number)
+        if hold is None:
+            raise _no_hold(number)
+        return hold.table
+
+    def confirm(self, number: int, changes: dict[bytes, Value], args: bytes) -> list[int]:
+        """The rows that are sold with it. Raises `NOHOLD`, `REQUEST`, `RESOLD`."""
+        hold = self.holds[number]
+        table, engine = hold.table, self._engine
+        engine.note(hold.position)
+        if hold.state is State.CONFIRMED:
+            if hold.args != args:
+                raise StoreError("REQUEST this hold was confirmed with another SET")
+            return list(hold.ids)
+        # Of a live one, too: a restart may have set the store's time back to before its deadline.
+        gone = self._gone(hold)
+        if gone:
+            raise StoreError(" ".join(("RESOLD", *map(str, gone))))
+        wanted = Wanted(ids=hold.ids, field=hold.field.encode() or None, units=hold.units)
+        event = Event(Verb.CONFIRM, table.number, self.store_ms(), number, hold.ids, hold.holder, args=args)
+        ids = list(hold.ids)
+        digest = None if hold.units else hold.digest
+        self._sell(table, ids, fmt.Kind.CONFIRM, self._with_units(table, changes, wanted, ids), digest, event)
+        return ids
+
+    def _gone(self, hold: Hold) -> list[int]:
+        """The rows of a hold that another has by now, or that match no more."""
+        table, now = hold.table, self._engine.clock()
+        self._engine.note(table.sales.position)
+        gone = []
+        for row in hold.ids:
+            values = table.read_trimmed(row)
+            if values is None:
+                gone.append(row)
+                continue
+            self._engine.note(values[1])
+            is_free = locks.is_free(table, row, now) or table.leases[row] is hold
+            is_there = is_free and all(
+                table.schema.value(values, name.encode()) == value for name, value in hold.criteria.items()
+            )
+            if is_there and hold.units:
+                mine = hold.units if hold.state is State.LIVE else 0
+                is_there = table.sales.units_left(row, hold.field.encode(), table) + mine >= hold.units
+            if not is_there:
+                gone.append(row)
+        return gone
+
+    def release(self, number: int) -> int:
+        """How many rows, or units, went back."""
+        hold = self._live(number)
+        if hold is None:
+            return 0
+        self._log(hold.table, [], Event(Verb.RELEASE, hold.table.number, self.store_ms(), number, hold.ids))
+        return hold.size
+
+    def extend(self, number: int, px_ms: int) -> int:
+        """The new deadline as unix ms. Raises `NOHOLD`."""
+        hold = self._live(number)
+        if hold is None:
+            raise _no_hold(number)
+        at = self.store_ms()
+        self._log(hold.table, [], Event(Verb.EXTEND, hold.table.number, at, number, deadline=at + px_ms))
+        return _unix_ms() + px_ms
+
+    def _live(self, number: int) -> Hold | None:
+        self.expire()
+        hold = self.holds.get(number)
+        if hold is None:
+            self._engine.note(self._engine.appended)  # whatever took it away
+            return None
+        self._engine.note(max(hold.position, hold.table.sales.position))
+        return hold if hold.state is State.LIVE else None
+
+    def live_holds(self, table: Table, owner: bytes | None) -> list[Hold]:
+        """By ascending token."""
+        self.expire()
+        self._engine.note(table.sales.position)
+        if owner is not None:
+            found: Iterable[Hold] = table.sales.holds.get(digest_of(owner), ())
+        else:
+            found = (hold for holds in table.sales.holds.values() for hold in holds)
+        return sorted(found, key=lambda hold: hold.number)
+
+    # --- refunds --------------------------------------------------------------------------------------
+
+    def give_back(
+        self, table: Table, ids: list[int], changes: dict[bytes, Value], terms: Terms, wanted: Wanted
+    ) -> int:
+        """KL.RETURN: how many rows, or units, went back. Raises `BUSY`, `REQUEST`, `OOM`."""
+        if terms.request:
+            known = self._known(table, terms)
+            if known is not None:
+                return known  # type: ignore[no-any-return]
+        self.expire()
+        digest = digest_of(terms.owner)
+        mine = [row for row in ids if self._is_sold_to(table, row, digest, wanted)]
+        now = self._engine.clock()
+        self._engine.note(table.sales.position)
+        if not mine:
+            return 0
+        if not all(locks.is_free(table, row, now) for row in mine):
+            raise StoreError(f"BUSY a row of {table.name.decode()} is locked: ask again")
+        if terms.request:
+            self._need_room(table)
+        count = wanted.units or len(mine)
+        event = self._event(Verb.RETURN, table, terms, wanted, mine)
+        event.answer = _pack(count) if terms.request else b""
+        if wanted.field is not None:
+            field = table.schema.field(wanted.field)
+            total = self._counter(table, mine[0], wanted.field) + wanted.units
+            if total > field.high:
+                raise StoreError(f"ERR field '{field.name.decode()}': value is out of range: {total}")
+            changes = changes | {wanted.field: total}
+        digest_after = None if wanted.field else fmt.NO_OWNER
+        self._sell(table, mine, fmt.Kind.RETURN, changes, digest_after, event)
+        table.sales.freed()
+        return count
+
+    def _is_sold_to(self, table: Table, row: int, digest: bytes, wanted: Wanted) -> bool:
+        values = table.read(row)
+        if values is None:
+            self._engine.note(self._engine.catalog_position)
+            return False
+        self._engine.note(values[1])
+        if wanted.field is None:
+            return bool(values[2] == digest)
+        key = (digest, row, wanted.field.decode())
+        return table.sales.units_sold.get(key, 0) >= wanted.units
+
+    # --- writing --------------------------------------------------------------------------------------
+
+    def _sell(
+        self,
+        table: Table,
+        ids: list[int],
+        kind: fmt.Kind,
+        changes: dict[bytes, Value],
+        digest: bytes | None,
+        event: Event | None,
+    ) -> None:
+        """Writes the rows as one frame with the event. `digest`: the new owner's; None leaves the old one."""
+        engine, schema = self._engine, table.schema
+        token = engine.draw_token()
+        position, length = engine.wal.appended, table.record_bytes
+        writes = []
+        for row in ids:
+            old = table.read_trimmed(row)
+            assert old is not None
+            fields = [*old]
+            schema.assign(fields, changes)
+            position += length
+            fields[0], fields[1] = token, position
+            if digest is not None:
+                fields[2] = digest
+            record = table.pack(length, int(kind), 0, table.number, row, old[1], *fields)
+            writes.append((row, old, fields, record))
+        sales = table.sales
+        is_looked_at = sales.looked_at == table.position
+        self._log(table, [record for *_, record in writes], event)
+        for row, old, fields, record in writes:
+            table.apply(row, old, fields, record[fmt.RECORD.size :])
+            sales.resold(old[2], fields[2])
+        if is_looked_at:
+            sales.looked_at = table.position
+        engine.note(position)
+
+    def _log(self, table: Table, records: list[bytes], event: Event | None) -> None:
+        engine = self._engine
+        if event is None:
+            engine.wal.append_frame(records)
+            return
+        body = events.encode(event)
+        engine.wal.append_frame([*records, events.record_of(table.number, body)])
+        self.apply(event, body, engine.appended)
+        table.sales.position = engine.appended
+        engine.note(engine.appended)
+
+
+def _no_hold(number: int) -> StoreError:
+    return StoreError(f"NOHOLD token {number} is no live hold")
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // MS
