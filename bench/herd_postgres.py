@@ -5,23 +5,21 @@ Imported only when that engine is asked for: psycopg need not be installed for t
 
 from __future__ import annotations
 
-import sys
 from time import perf_counter_ns
 from typing import Any
-
-try:
-    import psycopg
-    from psycopg import sql
-    from psycopg.pq import ExecStatus
-except ImportError:
-    sys.exit(
-        "--engine postgres needs its client: pip install 'klani-resp[postgres]' or 'psycopg[binary]>=3.2,<4'"
-    )
 
 from bench.herd_options import BOOKED, Goods, Options
 from bench.herd_stats import Stored, Tally
 from bench.herd_store import Recount, StoreProblem, seat_row
 from bench.herd_wire import Args, Wire
+
+try:
+    import psycopg
+    from psycopg import sql
+    from psycopg.pq import ExecStatus
+except ImportError as missing:
+    problem = "--engine postgres needs its client: pip install 'psycopg[binary]>=3.2,<4'"
+    raise StoreProblem(problem) from missing
 
 USER = "postgres"  # of the server that launch.postgres starts, and its database
 _CLAIM = b"claim"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from bench import herd
+from bench.flows import FLOWS
 from bench.herd_options import Options
 from bench.herd_report import raw_log
 from bench.herd_stats import Books, Stored, Tally, peak_qps, per_second, percentile, summary
@@ -193,10 +194,18 @@ def test_the_books_find_a_seat_that_was_sold_twice() -> None:
 
 
 def exit_status(
-    directory: Path, sales: list[tuple[int, int]], stored: dict[int, int], failures: list[str]
+    directory: Path,
+    sales: list[tuple[int, int]],
+    stored: dict[int, int],
+    failures: list[str],
+    flow: str = "exact",
+    left: tuple[str, ...] = (),
 ) -> int:
-    """The herd's exit status for two users, two seats, these books (seat, buyer) and this storage."""
-    tally = Tally()
+    """The herd's exit status for two users, two seats, these books (seat, buyer) and this storage; and for
+    the users who left with nothing, the event of each."""
+    tally = Tally(FLOWS[flow].kind)
+    for event in left:
+        tally.events_ms[event].append(5)
     for seat, buyer in sales:
         for column, value in zip(
             (tally.sold_seat, tally.sold_buyer, tally.sold_worker, tally.sold_ms),
@@ -206,7 +215,8 @@ def exit_status(
             column.append(value)
     record = HerdRecord(tally, failures, 1.0, 0.5)
     with raw_log(directory) as log:
-        return herd.conclude(Options(users=2, seats=2), record, Stored(len(stored), stored, 2), {}, log)
+        options = Options(users=2, seats=2, flow=flow)
+        return herd.conclude(options, record, Stored(len(stored), stored, 2), {}, log)
 
 
 @pytest.mark.parametrize(
@@ -233,3 +243,27 @@ def test_exit_status_is_0_only_when_the_books_are_right(
     assert status == (1 if complaint else 0)
     assert complaint in printed
     assert printed.splitlines()[-1].startswith("thundering_herd_done users=2 seats=2 ")
+
+
+@pytest.mark.parametrize(
+    ("flow", "left", "complaint"),
+    [
+        ("claim", "sold_out", ""),
+        ("hold", "sold_out", "1 of 2 were not sold"),
+        ("hold", "expired", "1 of 2 were not sold"),
+        ("rooms", "sold_out", "1 of 2 were not sold"),
+    ],
+)
+def test_flows_that_sell_all_may_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flow: str, left: str, complaint: str
+) -> None:
+    status = exit_status(tmp_path, [(0, 1)], {0: 1}, [], flow, (left,))
+    assert status == (1 if complaint else 0)
+    assert complaint in capsys.readouterr().out
+
+
+def test_a_flow_that_the_engine_does_not_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        herd.parse(["--flow", "hold", "--engine", "redis"])
+    assert ended.value.code == 2
+    assert "--flow hold is for --engine klani" in capsys.readouterr().err
