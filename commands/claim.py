@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from commands.arguments import pairs
 from commands.clauses import Clauses, digest, refuse_unchanged
 from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
 from storage.table import Table
@@ -23,6 +24,9 @@ _ALLOWED = frozenset(b"SET COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST".split
     complexity="O(COUNT); rows that others lock or hold are passed over",
 )
 def claim(context: Context, table: Table, words: list[bytes]) -> list[int]:
+    sold = _usual(context, table, words)
+    if sold is not None:
+        return sold
     asked = Clauses(table.schema, words, _ALLOWED)
     if asked.wanted.field is None:
         if not asked.criteria or not asked.changes:
@@ -33,3 +37,26 @@ def claim(context: Context, table: Table, words: list[bytes]) -> list[int]:
     if asked.terms.request:
         asked.terms.args = digest(b"KL.CLAIM", words)
     return context.engine.selling.claim(table, asked.criteria, asked.changes, asked.wanted, asked.terms)
+
+
+def _usual(context: Context, table: Table, words: list[bytes]) -> list[int] | None:
+    """Criteria and SET alone, one row, its criteria asked before: half of what the general case costs."""
+    try:
+        at = words.index(b"SET", 2)
+    except ValueError:
+        return None
+    engine, index = context.engine, table.index
+    asked = tuple(words[:at])
+    order = index.orders.get(asked)
+    if order is None:
+        criteria, end = pairs(table.schema, words)
+        if end != at:  # the word is a value
+            return None
+        order = engine.posting(table, criteria), criteria
+        index.remember_order(asked, order)
+    posting, criteria = order
+    changes, end = pairs(table.schema, words, at + 1)
+    if end < len(words) or table.schema.counters:
+        return None
+    refuse_unchanged(criteria, changes)
+    return engine.selling.claim_lowest(table, posting, changes)

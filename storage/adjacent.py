@@ -33,6 +33,7 @@ class Scan:
         self, rows: BitMap, read: Callable[[int], Values | None], free: Callable[[int], bool]
     ) -> list[int] | None:
         """The next run, its ids ascending; it is taken out of what was seen."""
+        seen, count = self._seen, self._count
         for row in self._following(rows):
             self._next = row + 1
             if not free(row):
@@ -41,6 +42,9 @@ class Scan:
             assert values is not None, "a listed row is there"
             place = (values[self._within] if self._within is not None else None, values[self._column])
             if self._seen.setdefault(place, row) != row and not self._is_left(place, row, rows, free):
+                continue
+            hall, at = place
+            if count > 1 and (hall, at - 1) not in seen and (hall, at + 1) not in seen:
                 continue
             while run := self._run_through(place):
                 stale = [at for at in run if self._seen[at] not in rows or not free(self._seen[at])]

@@ -16,6 +16,7 @@ def dismantle(table: Table) -> Iterator[None]:
     """The caller has the last use of the table."""
     index = table.index
     index.plans.clear()
+    index.orders.clear()
     yield from _emptied(table.rows.directories, DIRECTORIES)
     yield from _emptied(table.leases, LEASES)
     for lists in index.lists.values():

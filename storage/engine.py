@@ -19,6 +19,7 @@ from storage import format as fmt
 from storage import locks
 from storage.ballast import Ballast
 from storage.errors import StoreError, no_row
+from storage.free import lowest_free
 from storage.fs import Fs
 from storage.index import Posting
 from storage.manifest import Manifest
@@ -32,7 +33,7 @@ from storage.wal import SEGMENT_BYTES, Wal
 RECORD_HEAD_BYTES = fmt.RECORD.size
 TABLES_MAX = 1024  # at a time
 TABLE_NUMBER_MAX = 0xFFFF  # a record has 16 bits for it, and none is used again
-_INSERT, _REPLACE = int(fmt.Kind.INSERT), int(fmt.Kind.REPLACE)  # without an enum's look-ups
+_INSERT, _REPLACE, _CLAIM = 4, 5, 6  # of fmt.Kind, without an enum's look-ups
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +276,25 @@ class Engine(Upkeep):
         if position > self.seen:
             self.seen = position
 
+    def write_sale(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
+        """Of a row that nobody has, to nobody in particular; storage.selling has all other sales."""
+        old = table.read(row)
+        assert old is not None, "a listed row is there"
+        schema = table.schema
+        if schema.bytes_columns:
+            old = schema.trim(old)
+        fields = [*old]
+        schema.assign(fields, changes)
+        fields[0] = self.draw_token()
+        fields[2] = fmt.NO_OWNER
+        sales = table.sales
+        is_looked_at = sales.looked_at == table.position
+        self._write(table, row, _CLAIM, old, fields)
+        if is_looked_at:
+            sales.looked_at = table.position
+        if old[2] != fmt.NO_OWNER:
+            sales.resold(old[2], fmt.NO_OWNER)
+
     # --- locks ----------------------------------------------------------------------------------------
 
     def try_lock(
@@ -368,6 +388,10 @@ class Engine(Upkeep):
         if free and table.leases:
             self.note(table.sales.position)
             now = self.clock()
+            if limit and after is None:
+                return lowest_free(
+                    posting.rows, limit, lambda row: locks.is_free(table, row, now), table.sales.held
+                )
             ids = (row for row in ids if locks.is_free(table, row, now))
         return list(islice(ids, limit) if limit else ids)
 

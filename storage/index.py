@@ -35,6 +35,7 @@ class Posting:
 
 Columns = tuple[int, ...]
 Plan = tuple[Posting | None, int, int | None, bool]  # list (None: no row ever had it), limit, after, free
+Order = tuple[Posting | None, dict[bytes, Value]]  # a claim's list, and what it asks for
 
 
 class Index:
@@ -49,6 +50,7 @@ class Index:
         self._combined: tuple[tuple[Callable[[Any], Any], dict[tuple[Value, ...], Posting]], ...] = ()
         # Questions as they were asked, with the list that answers them; emptied when a list comes or goes.
         self.plans: dict[tuple[bytes, ...], Plan] = {}
+        self.orders: dict[tuple[bytes, ...], Order] = {}
 
     def find(self, columns: Columns, values: tuple[Value, ...]) -> Posting | None:
         """The list of the rows whose columns all have these values; None when no row ever had."""
@@ -87,8 +89,17 @@ class Index:
             self.plans.clear()
         self.plans[asked] = plan
 
-    def _evict(self) -> None:
+    def remember_order(self, asked: tuple[bytes, ...], order: Order) -> None:
+        if len(self.orders) >= PLANS_MAX:
+            self.orders.clear()
+        self.orders[asked] = order
+
+    def _forget_plans(self) -> None:
         self.plans.clear()
+        self.orders.clear()
+
+    def _evict(self) -> None:
+        self._forget_plans()
         for columns in list(self.combinations):
             lists = self.combinations[columns]
             if lists:
@@ -131,13 +142,13 @@ class Index:
 
     def _first(self, lists: dict[Value, Posting], value: Value) -> Posting:
         """The list of a value that no row has had."""
-        self.plans.clear()
+        self._forget_plans()
         lists[value] = posting = Posting(BitMap(), 0)
         return posting
 
     def drop_empty(self, durable: int) -> None:
         """Forgets single lists that no row is in any more, once their last change is durable."""
-        self.plans.clear()
+        self._forget_plans()
         for lists in self.lists.values():
             for value in [v for v, p in lists.items() if not p.rows and p.position <= durable]:
                 del lists[value]

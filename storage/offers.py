@@ -15,7 +15,7 @@ from pyroaring import BitMap
 from storage import locks
 from storage.adjacent import Scan
 from storage.errors import StoreError
-from storage.format import DIRECTORY_ROWS
+from storage.free import lowest_free
 from storage.holds import Hold
 from storage.index import Posting
 from storage.schema import Value
@@ -104,35 +104,11 @@ class Offer:
         return locks.is_free(table, row, self._now) or (mine is not None and table.leases[row] is mine)
 
     def _lowest(self, rows: BitMap, count: int) -> list[int]:
-        if not self._table.leases:
+        table, mine = self._table, self._mine
+        if not table.leases:
             return list(islice(rows, count))
-        ids: list[int] = []
-        for row in islice(rows, count + 8):  # the usual case: nobody has the first ones
-            if self._is_free(row):
-                ids.append(row)
-                if len(ids) == count:
-                    return ids
-        return self._lowest_of_many(rows, count)
-
-    def _lowest_of_many(self, rows: BitMap, count: int) -> list[int]:
-        """Directory by directory, what is held being taken out of each by one subtraction."""
-        held = self._table.sales.held
-        if self._mine is not None:
-            held = held - BitMap(self._mine.ids)
-        ids: list[int] = []
-        begin: int | None = rows.min()
-        while begin is not None:
-            end = (begin // DIRECTORY_ROWS + 1) * DIRECTORY_ROWS
-            window = BitMap(range(begin, end))
-            window &= rows
-            window -= held
-            for row in window:
-                if self._is_free(row):
-                    ids.append(row)
-                    if len(ids) == count:
-                        return ids
-            begin = next(rows.iter_equal_or_larger(end)) if rows.max() >= end else None
-        return ids
+        held = table.sales.held if mine is None else table.sales.held - BitMap(mine.ids)
+        return lowest_free(rows, count, self._is_free, held)
 
     def _chosen(self, ids: tuple[int, ...]) -> list[int]:
         wanted, table = self._wanted, self._table
@@ -166,7 +142,7 @@ class Offer:
             table.sales.looked_at = table.position
         if found is not None:
             return found
-        if key not in table.sales.runless:
+        if table.leases and key not in table.sales.runless:
             if Scan(wanted.count, column, within).find(posting.rows, table.read_trimmed, _always) is not None:
                 raise self._busy()
             table.sales.runless.add(key)

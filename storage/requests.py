@@ -54,6 +54,11 @@ class Requests:
     def __len__(self) -> int:
         return sum(len(generation.answers) for generation in self._generations)
 
+    def answers(self) -> list[tuple[int, bytes, bytes]]:
+        """All that are remembered, as keys, digests of the arguments and answers."""
+        found = [item for generation in self._generations for item in generation.answers.items()]
+        return sorted((key, value[8 : _HEAD.size], value[_HEAD.size :]) for key, value in found)
+
     def find(self, request: bytes) -> tuple[int, bytes, bytes] | None:
         """Position, digest of the arguments, answer; None when it is not known (any more)."""
         if not self._generations:

@@ -19,6 +19,7 @@ from storage.book import MS, Book
 from storage.errors import StoreError
 from storage.events import Event, Verb
 from storage.holds import Hold, State, digest_of
+from storage.index import Posting
 from storage.offers import Criteria, Offer, Wanted
 from storage.schema import Value
 from storage.table import Table
@@ -62,6 +63,24 @@ class Selling(Book):
         digest = None if wanted.field else digest_of(terms.owner) if terms.owner else fmt.NO_OWNER
         self._sell(table, ids, fmt.Kind.CLAIM, self._with_units(table, changes, wanted, ids), digest, event)
         return ids
+
+    def claim_lowest(
+        self, table: Table, posting: Posting | None, changes: dict[bytes, Value]
+    ) -> list[int] | None:
+        """The usual claim, of one row for nobody in particular; None where it is more than that."""
+        engine = self._engine
+        if posting is None:
+            engine.note(engine.catalog_position)
+            return []
+        if posting.position > engine.released:
+            engine.note(posting.position)
+        if not posting.rows:
+            return []
+        row = posting.rows.min()
+        if row in table.leases:
+            return None
+        engine.write_sale(table, row, changes)
+        return [row]
 
     def hold(
         self, table: Table, criteria: Criteria, px_ms: int, wanted: Wanted, terms: Terms, replacing: int

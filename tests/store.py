@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from pyroaring import BitMap
 
 from storage.check import check
 from storage.engine import Engine, EngineOptions
+from storage.holds import State
 from storage.recovery import Opening
 from storage.schema import Schema, Value
 from storage.table import Table
@@ -62,9 +64,30 @@ def row(state: int, number: int = 0, note: bytes = b"") -> dict[bytes, Value]:
 
 
 def contents(engine: Engine) -> Contents:
-    return {
-        name: {row: _shown(table, row) for row in table.rows.present} for name, table in engine.tables.items()
+    """All rows; and under the table's name and `'s sales` what is remembered of them, if anything is."""
+    shown: Contents = {}
+    for name, table in engine.tables.items():
+        shown[name] = {row: _shown(table, row) for row in table.rows.present}
+        if sales := _sales(engine, table):
+            shown[name + b"'s sales"] = {0: sales}
+    return shown
+
+
+def _sales(engine: Engine, table: Table) -> dict[bytes, Value]:
+    """But for what time alone has ended: after a crash that may be not quite so late."""
+    sales = table.sales
+    holds = [
+        (hold.number, hold.ids, hold.holder, hold.state is State.CONFIRMED, hold.field, hold.units, hold.args)
+        for hold in engine.selling.holds.values()
+        if hold.table is table
+    ]
+    parts: dict[bytes, list[Any]] = {
+        b"holds": sorted(holds),
+        b"sold": sorted(sales.sold.items()),
+        b"units sold": sorted(sales.units_sold.items()),
+        b"requests": sales.requests.answers(),
     }
+    return {name: repr(part).encode() for name, part in parts.items() if part}
 
 
 def _shown(table: Table, row: int) -> dict[bytes, Value]:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 
 from storage.engine import Engine, EngineOptions
-from storage.schema import Schema
+from storage.errors import StoreError
+from storage.offers import Wanted
+from storage.schema import Schema, Value
+from storage.selling import Terms
 from storage.table import Table
 from tests.fake_disk import FakeDisk
-from tests.store import Model, contents, open_store
+from tests.store import FakeClock, Model, contents, open_store
 
 # The smallest records that have an index and bytes: a directory of rows is read whole at a start.
-SMALL = Schema.from_description([["state", "U8", 1], ["note", "BYTES 4", 0]])
+SMALL = Schema.from_description([["state", "U8", 1], ["note", "BYTES 4", 0], ["left", "COUNTER", 0]])
 ROWS = (0, 1, 2, 150, 151, 300, 301)  # in three blocks
 FAR_ROW = 70_000  # in a directory of its own
 TABLES = (b"seats", b"other")
@@ -24,6 +30,11 @@ STEPS = {
     "checkpoint": 2,
     "stop": 1,
     "drop": 1,
+    "claim": 4,
+    "hold": 4,
+    "end_of_hold": 4,
+    "give_back": 2,
+    "pass_time": 2,
     "roll": 1,
 }
 
@@ -36,11 +47,12 @@ class Walk:
         self._chance = chance
         self._model = model
         self._options = EngineOptions(segment_bytes=2048, appendfsync=policy)
+        self._clock = FakeClock()
         self.engine: Engine
 
     def open(self) -> None:
         """Opens the store, judges it, and from now on what it shows must stay."""
-        self.engine, _ = open_store(self._disk, self._options)
+        self.engine, _ = open_store(self._disk, self._options, self._clock)
         model = self._model
         model.judge(self.engine)
         model.states = [contents(self.engine)]
@@ -100,6 +112,78 @@ class Walk:
         self._model.committed(self.engine)
         self.open()
 
+    # --- sales ----------------------------------------------------------------------------------------
+
+    def claim(self) -> None:
+        chance = self._chance
+        changes: dict[bytes, Value] = {b"state": chance.randrange(4, 7)}
+        self._sale(
+            lambda table, criteria, wanted, terms: self.engine.selling.claim(
+                table, criteria, {} if wanted.field else changes, wanted, terms
+            )
+        )
+
+    def hold(self) -> None:
+        replacing = self._chance.choice((0, *self.engine.selling.holds))
+        px = self._chance.choice((1, 50, 1000))
+        self._sale(
+            lambda table, criteria, wanted, terms: self.engine.selling.hold(
+                table, criteria, px, wanted, replace(terms, owner=terms.owner or b"ann"), replacing
+            )
+        )
+
+    def end_of_hold(self) -> None:
+        selling, chance = self.engine.selling, self._chance
+        if not selling.holds:
+            return
+        number = chance.choice(list(selling.holds))
+        with suppress(StoreError):
+            table = selling.table_of(number)
+            held = selling.holds[number]
+            changes: dict[bytes, Value] = {} if held.units else {b"state": chance.randrange(4, 7)}
+            end = chance.choice(("confirm", "confirm", "release", "extend"))
+            if end == "confirm":
+                selling.confirm(number, changes, b"%16d" % chance.randrange(2))
+            elif end == "release":
+                selling.release(number)
+            else:
+                selling.extend(number, 100)
+            assert table is held.table
+        self._model.did(self.engine)
+
+    def give_back(self) -> None:
+        chance = self._chance
+        self._sale(
+            lambda table, criteria, wanted, terms: self.engine.selling.give_back(
+                table, list(chance.sample(ROWS, 3)), {b"state": 1}, terms, Wanted()
+            )
+        )
+
+    def pass_time(self) -> None:
+        """What time ends is no change that a crash could take back: it is judged anew at each use."""
+        self._clock.pass_ms(self._chance.choice((1, 60, 2000)))
+        self.engine.selling.expire()
+        self._model.did(self.engine)
+
+    def _sale(self, sell: Callable[[Table, dict[bytes, Value], Wanted, Terms], object]) -> None:
+        chance = self._chance
+        table = self._table()
+        wanted = Wanted(count=chance.choice((1, 1, 2)))
+        criteria: dict[bytes, Value] = {b"state": chance.randrange(4)}
+        if chance.random() < 0.2 and table.rows.present:
+            wanted = Wanted(ids=(chance.choice(list(table.rows.present)),), field=b"left", units=2)
+            criteria = {}
+        terms = Terms(owner=chance.choice((b"", b"ann", b"bob")), most=chance.choice((None, 3)))
+        if chance.random() < 0.5:
+            terms.request, terms.args = b"%d" % chance.randrange(50), b"%16d" % chance.randrange(2)
+        if not terms.owner:
+            terms.most = None
+        with suppress(StoreError):
+            sell(table, criteria, wanted, terms)
+        self._model.did(self.engine)
+
+    # --- tables ---------------------------------------------------------------------------------------
+
     def drop(self) -> None:
         self.engine.drop(self._chance.choice(TABLES))
         self._model.did(self.engine)
@@ -128,7 +212,9 @@ class Walk:
         if self._chance.random() < 0.01 and FAR_ROW not in table.rows.present:
             free = [FAR_ROW]
         if free:
-            self.engine.insert(table, self._chance.choice(free), {b"state": self._chance.randrange(4)})
+            self.engine.insert(
+                table, self._chance.choice(free), {b"state": self._chance.randrange(4), b"left": 5}
+            )
 
     def _replace(self) -> None:
         table = self._chance.choice(list(self.engine.tables.values()) or [self._table()])
@@ -136,6 +222,7 @@ class Walk:
             return
         row = self._chance.choice(list(table.rows.present))
         token = self.engine.try_lock(((table, row),), None, None)
-        assert token is not None
+        if token is None:  # it is held
+            return
         note = self._chance.randbytes(self._chance.randrange(5)).rstrip(b"\0")
         self.engine.replace(table, row, token, {b"state": self._chance.randrange(4), b"note": note}, True)
