@@ -1,9 +1,9 @@
 """The events behind the log, in files: each checkpoint adds those since the last one.
 
-Layout: magic, crc of the rest, number of events; then each event's length and itself. The CHECKPOINT names
-the files in their order. When those that were added are as much as the first one, all are put together: what
-has no effect any more is left out, so the files do not grow with the shop's age. Reading and writing goes
-in steps, beside the loop.
+Layout: magic, crc of all behind it, number of events; then each event's length and itself. The CHECKPOINT
+names the files in their order. When those that were added are as much as the first one, all are put
+together: what has no effect any more is left out, so the files do not grow with the shop's age. Reading and
+writing goes in steps, beside the loop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from storage.fs import Fs, read_file, replace_durably
 from storage.holds import digest_of
 
 MAGIC = b"KLANIEVT"
-HEAD = struct.Struct("<8sII")
+HEAD = struct.Struct("<8sII")  # magic, crc32 of the count and the rest, count
 _LENGTH = struct.Struct("<I")
 MERGED_FROM = 4  # files
 _STEP_BYTES = 64 << 10
@@ -36,7 +36,7 @@ def save(fs: Fs, path: Path, bodies: list[bytes]) -> Generator[None, None, int]:
             part.clear()
             yield
     parts.append(bytes(part))
-    crc = 0
+    crc = zlib.crc32(_LENGTH.pack(len(bodies)))
     for piece in parts:
         crc = zlib.crc32(piece, crc)
         yield
@@ -55,7 +55,7 @@ def load(fs: Fs, path: Path) -> Iterator[bytes]:
         raise DamageError(f"{path}: what is remembered of sales is missing; nothing was changed")
     data = read_file(fs, path)
     magic, crc, count = HEAD.unpack_from(data) if len(data) >= HEAD.size else (b"", 0, 0)
-    if magic != MAGIC or zlib.crc32(memoryview(data)[HEAD.size :]) != crc:
+    if magic != MAGIC or zlib.crc32(memoryview(data)[HEAD.size - 4 :]) != crc:
         raise DamageError(f"{path}: its checksum is wrong: acknowledged data is damaged; nothing was changed")
     offset = HEAD.size
     for _ in range(count):
