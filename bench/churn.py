@@ -1,25 +1,27 @@
 """Holds that nobody pays, for a minute: no seat is lost to the pool, the last is as fast as the first.
 
-    python bench/churn.py [--shoppers 1000] [--seats 4000] [--seconds 60] [--hold-ms 100] [--output FILE]
+    python bench/churn.py [--shoppers 1000] [--seats 4000] [--seconds 60] [--hold-ms 100] [--pace-ms 0]
 
-Each shopper, a connection of its own, holds a seat, forgets it and at once holds another, so every seat
-expires and is offered again, over and over, and ended holds pile up as fast as the server can make them.
-Afterwards every seat must be for sale. Exit status: 0 if all are, and the last quarter of the seconds is no
+Each shopper, a connection of its own, holds a seat, forgets it and `pace-ms` later holds another, so
+every seat expires and is offered again, over and over, and ended holds pile up, without a pace as fast as the
+server can make them. When its room for ended holds is full (-OOM) the churn ends early. Afterwards every
+seat must be for sale. Exit status: 0 if all are, the time was served in full, and its last quarter is no
 slower than the first by more than their noise; 1 if not.
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
 import os
+import random
 import select
 import socket
 import statistics
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -57,13 +59,15 @@ class Shoppers:
     def __init__(self, server: launch.Server, options: argparse.Namespace) -> None:
         self._server = server
         self._busy_seconds = options.hold_ms / 1000 / 4  # from BUSY to the next asking
+        self._pace_seconds = options.pace_ms / 1000
+        self.room_full = ""  # the server's words when it took no more
         self._sockets = [
             socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(options.shoppers)
         ]
         self._epoll = select.epoll()
         self._request: dict[int, bytes] = {}
         self._received: dict[int, bytes] = {}
-        self._waiting: deque[tuple[float, int]] = deque()  # when to ask again, and on which connection
+        self._waiting: list[tuple[float, int]] = []  # a heap: when to ask again, and on which connection
         for number, connection in enumerate(self._sockets):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             fd = connection.fileno()
@@ -73,11 +77,19 @@ class Shoppers:
             self._request[fd] = encode(*head, "FOR", f"shopper-{number}")
 
     def run(self, count: int) -> list[Second]:
-        """`count` seconds of it, after one that is not counted."""
-        for fd, request in self._request.items():
-            os.write(fd, request)
+        """`count` whole seconds of it, after one that is not counted; fewer when the room is full."""
+        rng = random.Random(4)
+        begun = time.monotonic()
+        for fd in self._request:
+            heapq.heappush(self._waiting, (begun + rng.random() * max(self._pace_seconds, 0.1), fd))
         self._second()
-        return [self._second() for _ in range(count)]
+        seconds: list[Second] = []
+        while len(seconds) < count:
+            second = self._second()
+            if self.room_full:
+                break
+            seconds.append(second)
+        return seconds
 
     def close(self) -> None:
         self._epoll.close()
@@ -94,7 +106,7 @@ class Shoppers:
                 self._receive(fd, second)
             now = time.monotonic()
             while self._waiting and self._waiting[0][0] <= now:
-                fd = self._waiting.popleft()[1]
+                fd = heapq.heappop(self._waiting)[1]
                 os.write(fd, self._request[fd])
         second.length = now - begun
         used = sum(self._server.cpu_seconds()) - cpu
@@ -110,10 +122,15 @@ class Shoppers:
         self._received[fd] = b""
         if reply.startswith(b"*3"):
             second.holds += 1
-            os.write(fd, self._request[fd])
+            if self._pace_seconds:
+                heapq.heappush(self._waiting, (time.monotonic() + self._pace_seconds, fd))
+            else:
+                os.write(fd, self._request[fd])
         elif reply.startswith(b"-BUSY"):
             second.busy += 1
-            self._waiting.append((time.monotonic() + self._busy_seconds, fd))
+            heapq.heappush(self._waiting, (time.monotonic() + self._busy_seconds, fd))
+        elif reply.startswith(b"-OOM"):
+            self.room_full = reply[1:].decode().strip()  # and this shopper asks no more
         else:
             raise LoadError(f"KL.HOLD: {reply!r}")
 
@@ -167,8 +184,8 @@ class Verdict:
 
 
 @contextmanager
-def loaded_server(directory: Path, rows: int) -> Iterator[launch.Server]:
-    server = launch.klani(directory)
+def loaded_server(directory: Path, rows: int, *options: str) -> Iterator[launch.Server]:
+    server = launch.klani(directory, *options)
     try:
         client = Client(server.port)
         seats.create_klani(client)
@@ -179,7 +196,7 @@ def loaded_server(directory: Path, rows: int) -> Iterator[launch.Server]:
         server.stop()
 
 
-def report(seconds: list[Second], claimed: int, options: argparse.Namespace) -> int:
+def report(seconds: list[Second], claimed: int, room_full: str, options: argparse.Namespace) -> int:
     verdict = Verdict.of(seconds)
     holds = sum(second.holds for second in seconds)
     busy = sum(second.busy for second in seconds)
@@ -196,7 +213,9 @@ def report(seconds: list[Second], claimed: int, options: argparse.Namespace) -> 
         facts = {"verdict": asdict(verdict), "claimed": claimed, "holds": holds, "busy": busy}
         facts["seconds"] = [asdict(second) for second in seconds]
         options.output.write_text(json.dumps(facts, indent=2) + "\n")
-    passed = verdict.steady and claimed == total
+    if room_full:
+        print(f"ended after {len(seconds)} of {options.seconds} s: {room_full}  MISSED")
+    passed = verdict.steady and claimed == total and not room_full
     print(
         f"churn_done shoppers={options.shoppers} seats={total} holds={holds} busy={busy} "
         f"claimed={claimed} first_quarter={verdict.first:.0f} last_quarter={verdict.last:.0f}"
@@ -212,12 +231,14 @@ def main() -> int:
     parser.add_argument("--seats", type=int, default=4000)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--hold-ms", type=int, default=100)
+    parser.add_argument("--pace-ms", type=int, default=0, help="from one hold of a shopper to the next")
+    parser.add_argument("--server-arg", action="append", default=[], help="passed to the server")
     parser.add_argument("--output", type=Path, help="write all figures to this file, as JSON")
     options = parser.parse_args()
     print(f"load average at the start: {os.getloadavg()[0]:.2f}", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="klani-churn-") as directory,
-        loaded_server(Path(directory) / "data", options.seats) as server,
+        loaded_server(Path(directory) / "data", options.seats, *options.server_arg) as server,
     ):
         shoppers = Shoppers(server, options)
         seconds = shoppers.run(options.seconds)
@@ -225,7 +246,7 @@ def main() -> int:
         client = Client(server.port)
         claimed = claim_all(client, options)
         client.close()
-        return report(seconds, claimed, options)
+        return report(seconds, claimed, shoppers.room_full, options)
 
 
 if __name__ == "__main__":

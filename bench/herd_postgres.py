@@ -57,8 +57,8 @@ CREATE TABLE {table} (
 );
 CREATE INDEX free ON {table} ({group}, id) WHERE {booked} = 0
 """
-# ORDER BY makes the planner use the partial index: by the statistics of the loaded table, where any row will do,
-# it would walk through the table, and each "sold out" would read all of it (measured: six times the wall time).
+# ORDER BY makes the planner use the partial index. By the statistics of the loaded table, where any row
+# will do, it would walk through the table, and each "sold out" read all of it: six times the wall time.
 CLAIM = """
 UPDATE {table} SET {booked} = 1, {buyer} = $2
 WHERE id = (
