@@ -53,6 +53,7 @@ class Facts:
             "Memory": _memory(),
             "Persistence": self._persistence(),
             "Stats": self._stats(),
+            "Selling": self._selling(),
             "Replication": {"role": "master", "connected_slaves": 0},
             "CPU": _cpu(),
             "Keyspace": self._keyspace(),
@@ -112,6 +113,19 @@ class Facts:
             "total_commands_processed": commands,
             "total_net_input_bytes": counters.received_bytes,
             "total_net_output_bytes": counters.sent_bytes,
+        }
+
+    def _selling(self) -> Section:
+        if self._app.is_loading:
+            return {}
+        tables, selling = self._app.engine.tables.values(), self._app.engine.selling
+        return {
+            "holds_live": sum(len(holds) for table in tables for holds in table.sales.holds.values()),
+            "holds_remembered": len(selling.holds),
+            "requests_remembered": sum(len(table.sales.requests) for table in tables),
+            "remembered_bytes": selling.memory.bytes,
+            "remembered_bytes_max": selling.memory.bytes_max,
+            "remembered_seconds": selling.memory.keep_ns // 1_000_000_000,
         }
 
     def _keyspace(self) -> Section:

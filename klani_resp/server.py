@@ -252,6 +252,8 @@ def engine_options(config: Config) -> EngineOptions:
         default_table=config.default_table.encode(),
         appendfsync=config.appendfsync,
         lease_ms=config.lease_ms,
+        remembered_ns=int(config.remembered_hours * 3_600_000_000_000),
+        remembered_bytes_max=config.remembered_bytes_max,
         checkpoint_bytes=config.checkpoint_bytes,
         segment_bytes=config.segment_bytes,
         ballast_bytes=config.ballast_bytes,

@@ -12,7 +12,7 @@ there, so the double-write file must not be written again before all of its bloc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,10 +113,12 @@ class Checkpoint:
             numbers = {table.number for table in self._tables}
             merge = event_files.Merge(numbers, self.manifest.store_ms, self._remembered_ms)
             paths = [directory / name for name in files]
-            events = yield from event_files.merged(fs, paths, events, merge)
+            kept: Iterable[bytes | None] = event_files.merged(fs, paths, events, merge)
             files.clear()
+        else:
+            kept = events
         name = f"events-{self.position:016x}"
-        files[name] = yield from event_files.save(fs, directory / name, events)
+        files[name] = yield from event_files.save(fs, directory / name, kept)
 
     def _refuse_if_taken_over(self) -> None:
         epoch = Manifest.load(self._fs, self._directory).epoch

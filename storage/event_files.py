@@ -1,9 +1,9 @@
 """The events behind the log, in files: each checkpoint adds those since the last one.
 
-Layout: magic, crc of all behind it, number of events; then each event's length and itself. The CHECKPOINT
-names the files in their order. When those that were added are as much as the first one, all are put
-together: what has no effect any more is left out, so the files do not grow with the shop's age. Reading and
-writing goes in steps, beside the loop.
+Layout: magic, checksums, number of events; then each event's length and itself. The CHECKPOINT names the
+files in their order. When those that were added are as much as the first one, all are put together: what has
+no effect any more is left out, so the files do not grow with the shop's age. Reading and writing goes in
+steps, beside the loop.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from storage.errors import DamageError
@@ -19,34 +20,32 @@ from storage.fs import Fs, read_file, replace_durably
 from storage.holds import digest_of
 
 MAGIC = b"KLANIEVT"
-HEAD = struct.Struct("<8sII")  # magic, crc32 of the count and the rest, count
+HEAD = struct.Struct("<8sIII")  # magic, crc32 of the next two, number of events, crc32 of all behind
+_COUNTS = struct.Struct("<II")
 _LENGTH = struct.Struct("<I")
 MERGED_FROM = 4  # files
 _STEP_BYTES = 64 << 10
-_STEP_EVENTS = 64
+_STEP_EVENTS = 16
 
 
-def save(fs: Fs, path: Path, bodies: list[bytes]) -> Generator[None, None, int]:
-    """Writes the file so that a crash leaves it whole or not there; answers its bytes."""
-    parts, part = [], bytearray()
-    for body in bodies:
-        part += _LENGTH.pack(len(body)) + body
-        if len(part) >= _STEP_BYTES:
-            parts.append(bytes(part))
-            part.clear()
-            yield
-    parts.append(bytes(part))
-    crc = zlib.crc32(_LENGTH.pack(len(bodies)))
-    for piece in parts:
-        crc = zlib.crc32(piece, crc)
-        yield
+def save(fs: Fs, path: Path, bodies: Iterable[bytes | None]) -> Generator[None, None, int]:
+    """Writes the file so that a crash leaves it whole or not there; answers its bytes. None is a step."""
     with replace_durably(fs, path) as fd:
-        offset = 0
-        for piece in (HEAD.pack(MAGIC, crc, len(bodies)), *parts):
-            fs.pwrite(fd, piece, offset)
-            offset += len(piece)
+        part, count, crc, offset = bytearray(), 0, 0, HEAD.size
+        for body in bodies:
+            if body is not None:
+                part += _LENGTH.pack(len(body)) + body
+                count += 1
+                if len(part) < _STEP_BYTES:
+                    continue
+                fs.pwrite(fd, bytes(part), offset)
+                crc, offset = zlib.crc32(part, crc), offset + len(part)
+                part.clear()
             yield
-    return offset
+        fs.pwrite(fd, bytes(part), offset)
+        head = _COUNTS.pack(count, zlib.crc32(part, crc))
+        fs.pwrite(fd, MAGIC + zlib.crc32(head).to_bytes(4, "little") + head, 0)
+    return offset + len(part)
 
 
 def load(fs: Fs, path: Path) -> Iterator[bytes]:
@@ -54,8 +53,9 @@ def load(fs: Fs, path: Path) -> Iterator[bytes]:
     if not fs.exists(path):
         raise DamageError(f"{path}: what is remembered of sales is missing; nothing was changed")
     data = read_file(fs, path)
-    magic, crc, count = HEAD.unpack_from(data) if len(data) >= HEAD.size else (b"", 0, 0)
-    if magic != MAGIC or zlib.crc32(memoryview(data)[HEAD.size - 4 :]) != crc:
+    magic, head_crc, count, crc = HEAD.unpack_from(data) if len(data) >= HEAD.size else (b"", 0, 0, 0)
+    is_sound = magic == MAGIC and zlib.crc32(_COUNTS.pack(count, crc)) == head_crc
+    if not is_sound or zlib.crc32(memoryview(data)[HEAD.size :]) != crc:
         raise DamageError(f"{path}: its checksum is wrong: acknowledged data is damaged; nothing was changed")
     offset = HEAD.size
     for _ in range(count):
@@ -76,50 +76,44 @@ def load_all(fs: Fs, directory: Path, names: Iterable[str]) -> Generator[None, N
 
 
 class Merge:
-    """Events put together: `add` each in its order, then `result`."""
+    """Events put together: `add` each in its order, then what is left of holds and counters by `rest`."""
 
     def __init__(self, tables: set[int], now_ms: int, keep_ms: int) -> None:
         self._tables = tables
         self._forgotten_ms = now_ms - keep_ms  # what ended by then
-        self._kept: dict[int, Event] = {}
-        self._of_hold: dict[int, list[int]] = {}
+        self._holds: dict[int, list[Event]] = {}  # by token: the hold, then what was done with it
+        self._answered: list[bytes] = []  # of holds that are no more
         self._units: dict[tuple[int, bytes, int, str], int] = {}
-        self._count = 0
 
-    def add(self, event: Event) -> None:
+    def add(self, event: Event) -> bytes | None:
+        """What is to be kept of it at once: a request's answer. All else is kept until `rest`."""
         if event.table not in self._tables:
-            return
-        number = self._count = self._count + 1
+            return None
         verb, token = event.verb, event.token
         if verb == Verb.HOLD:
             self._drop(event.replacing)
-            self._kept[number] = event
-            self._of_hold[token] = [number]
+            self._holds[token] = [event]
         elif verb in (Verb.EXTEND, Verb.CONFIRM):
-            if token in self._of_hold:
-                self._kept[number] = event
-                self._of_hold[token].append(number)
+            if token in self._holds:
+                self._holds[token].append(event)
         elif verb == Verb.RELEASE:
             self._drop(token)
         else:
-            self._sum(event)
-            if event.request:
-                self._remember(number, event)
+            if event.units and event.owner:
+                digest = event.owner if verb == Verb.OWNED else digest_of(event.owner)
+                self._own(digest, event, -event.units if verb == Verb.RETURN else event.units)
+            return self._answer(event)
+        return None
 
-    def _sum(self, event: Event) -> None:
-        if event.units and event.owner:
-            digest = event.owner if event.verb == Verb.OWNED else digest_of(event.owner)
-            self._owned(
-                event.table, digest, event, -event.units if event.verb == Verb.RETURN else event.units
-            )
-
-    def _owned(self, table: int, digest: bytes, event: Event, units: int) -> None:
-        key = (table, digest, event.rows[0], event.field)
+    def _own(self, digest: bytes, event: Event, units: int) -> None:
+        key = (event.table, digest, event.rows[0], event.field)
         self._units[key] = self._units.get(key, 0) + units
 
-    def _remember(self, number: int, event: Event) -> None:
-        if event.at > self._forgotten_ms:
-            self._kept[number] = Event(
+    def _answer(self, event: Event) -> bytes | None:
+        if not event.request or event.at <= self._forgotten_ms:
+            return None
+        return encode(
+            Event(
                 Verb.ANSWERED,
                 event.table,
                 event.at,
@@ -127,22 +121,22 @@ class Merge:
                 args=event.args,
                 answer=event.answer,
             )
+        )
 
     def _drop(self, token: int) -> None:
         """The hold has no effect any more, but for what it was answered and what was sold with it."""
-        numbers = self._of_hold.pop(token, None)
-        if numbers is None:
+        hold, *others = self._holds.pop(token, None) or (None,)
+        if hold is None:
             return
-        whole = [self._kept.pop(number) for number in numbers]
-        hold = whole[0]
-        if hold.units and whole[-1].verb == Verb.CONFIRM:
-            self._owned(hold.table, digest_of(hold.owner), hold, hold.units)
-        if hold.request:
-            self._remember(numbers[0], hold)
+        if hold.units and others and others[-1].verb == Verb.CONFIRM:
+            self._own(digest_of(hold.owner), hold, hold.units)
+        answer = self._answer(hold)
+        if answer is not None:
+            self._answered.append(answer)
 
-    def result(self) -> list[bytes]:
-        for token, numbers in list(self._of_hold.items()):
-            last = self._kept[numbers[-1]]
+    def rest(self) -> list[bytes]:
+        for token, (hold, *others) in list(self._holds.items()):
+            last = others[-1] if others else hold
             ended = last.at if last.verb == Verb.CONFIRM else last.deadline
             if ended <= self._forgotten_ms:
                 self._drop(token)
@@ -151,23 +145,19 @@ class Merge:
             for (table, digest, row, field), units in self._units.items()
             if units
         ]
-        in_order = [self._kept[number] for number in sorted(self._kept)]
-        return [encode(event) for event in (*owned, *in_order)]
+        holds = [event for group in self._holds.values() for event in group]
+        return [*self._answered, *map(encode, owned), *map(encode, holds)]
 
 
-def merged(
-    fs: Fs, paths: list[Path], bodies: list[bytes], merge: Merge
-) -> Generator[None, None, list[bytes]]:
-    for path in paths:
-        for count, body in enumerate(load(fs, path)):
-            merge.add(decode(body))
-            if count % _STEP_EVENTS == 0:
-                yield
-    for count, body in enumerate(bodies):
-        merge.add(decode(body))
+def merged(fs: Fs, paths: list[Path], bodies: list[bytes], merge: Merge) -> Iterator[bytes | None]:
+    """What is to be in the one file; None is a step."""
+    for count, body in enumerate(chain(*(load(fs, path) for path in paths), bodies)):
+        kept = merge.add(decode(body))
+        if kept is not None:
+            yield kept
         if count % _STEP_EVENTS == 0:
-            yield
-    return merge.result()
+            yield None
+    yield from merge.rest()
 
 
 def is_merge_wanted(files: dict[str, int], more_bytes: int) -> bool:

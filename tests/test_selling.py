@@ -261,9 +261,9 @@ def test_what_ended_long_ago_leaves_the_files() -> None:
         )
         merge.add(Event(Verb.CONFIRM, 1, number + 1, token, (number,), b"ann", args=b"a"))
         merge.add(Event(Verb.CLAIM, 1, number, 0, (7,), b"bob", field="left", units=2))
-        merge.add(Event(Verb.CLAIM, 2, number, request=b"of a table that is gone"))
+        assert merge.add(Event(Verb.CLAIM, 2, number, request=b"of a table that is gone")) is None
     merge.add(Event(Verb.RETURN, 1, 5, 0, (7,), b"bob", field="left", units=50))
-    (owned,) = map(decode, merge.result())
+    (owned,) = map(decode, merge.rest())
     assert (owned.verb, owned.rows, owned.units) == (Verb.OWNED, (7,), 150)
 
 
@@ -317,7 +317,7 @@ def test_the_lowest_free_rows(seed: int) -> None:
         taken = set(chance.sample(ids, chance.randrange(len(ids) + 1)))
         held = {row for row in taken if chance.random() < 0.7}
         count = chance.randrange(1, 6)
-        found = lowest_free(BitMap(ids), count, lambda row, taken=taken: row not in taken, BitMap(held))
+        found = lowest_free(BitMap(ids), count, (set(ids) - taken).__contains__, BitMap(held))
         assert found == [row for row in ids if row not in taken][:count]
 
 
