@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import trio
@@ -274,20 +275,21 @@ class App:
                 return
             began = time.monotonic()
             is_written = await self._write_checkpoint()
-            if not is_written and self.engine.is_checkpoint_helpful:
-                is_written = await self._write_checkpoint(with_ballast=True)
+            if not is_written and self.engine.can_give_room:
+                is_written = await self._write_checkpoint(with_more_room=True)
             if not is_written:
                 now = time.monotonic()
                 self._checkpoint_after = now + max(RETRY_SECONDS, RETRY_SHARE * (now - began))
 
-    async def _write_checkpoint(self, with_ballast: bool = False) -> bool:
+    async def _write_checkpoint(self, with_more_room: bool = False) -> bool:
         """False when it found no room."""
         engine = self.engine
         plan = engine.begin_checkpoint()
         await self.durable(plan.position)
         try:
-            if with_ballast:
-                await trio.to_thread.run_sync(engine.give_room_to, plan)
+            if with_more_room:
+                give = partial(engine.give_room_to, plan, with_ballast=engine.is_checkpoint_helpful)
+                await trio.to_thread.run_sync(give)
             await trio.to_thread.run_sync(plan.write)
         except (OSError, StoreError) as error:
             if isinstance(error, OSError) and is_full(error):

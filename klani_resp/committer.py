@@ -104,6 +104,7 @@ class Committer:
             self._syncing = wal.written
             self._began_ns = time.perf_counter_ns()
             self._syncer.start()
+        wal.chain()  # while the disk has something to do
 
     def sync_ended(self) -> None:
         """`fd` is readable. What waits since is for the next `wake`, which comes with a turn's records."""

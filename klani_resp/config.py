@@ -34,6 +34,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     checkpoint_bytes: Positive = 64 << 20
     segment_bytes: Annotated[int, Meta(ge=1 << 16)] = 64 << 20  # of a file of the log
     ballast_bytes: Annotated[int, Meta(ge=0)] = 64 << 20  # kept back for a full disk; 0: nothing is
+    history_keep_days: Annotated[float, Meta(ge=0)] = 7.0  # of segments that the log let go of
+    history_bytes_max: Annotated[int, Meta(ge=0)] = 1 << 30  # of them all; 0: none is kept
 
     connections_max: Positive = 10_000
     listen_backlog_connections: Positive = 511
@@ -66,6 +68,8 @@ OPTIONS = (
     "lease_ms",
     "checkpoint_bytes",
     "ballast_bytes",
+    "history_keep_days",
+    "history_bytes_max",
 )
 
 
@@ -124,5 +128,14 @@ def _argument_parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="disk room kept back for when there is no other: for checkpoints, a stop, a start (67108864)",
+    )
+    parser.add_argument(
+        "--history-keep-days", type=float, metavar="DAYS", help="how long old log is kept for KL.HISTORY (7)"
+    )
+    parser.add_argument(
+        "--history-bytes-max",
+        type=int,
+        metavar="N",
+        help="of old log, the oldest goes first (1073741824); 0 keeps none",
     )
     return parser

@@ -52,6 +52,7 @@ class Facts:
             "Clients": self._clients(),
             "Memory": _memory(),
             "Persistence": self._persistence(),
+            "Audit": self._audit(),
             "Stats": self._stats(),
             "Selling": self._selling(),
             "Replication": {"role": "master", "connected_slaves": 0},
@@ -103,6 +104,20 @@ class Facts:
                 "state": "serving" if engine.readonly_reason is None else "readonly_full",
             }
         return facts
+
+    def _audit(self) -> Section:
+        """What to keep elsewhere: `klani-resp check DIR --audit --anchor POSITION:HEX` proves a log by it."""
+        if self._app.is_loading:
+            return {}
+        engine = self._app.engine
+        anchor, archive = engine.wal.anchor, engine.archive.statistics()
+        return {
+            "chain_position": anchor.position,
+            "chain_head": anchor.head.hex(),
+            "history_position": engine.wal.segments[0][0] if archive.first is None else archive.first,
+            "archive_segments": archive.segments,
+            "archive_bytes": archive.bytes,
+        }
 
     def _stats(self) -> Section:
         counters = self._app.counters

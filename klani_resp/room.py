@@ -45,7 +45,7 @@ async def _room(app: App, committer: Committer, doorbell: Doorbell) -> None:
 async def _has_room(app: App, committer: Committer, doorbell: Doorbell) -> bool:
     engine = app.engine
     if committer.is_stalled:
-        await trio.to_thread.run_sync(engine.ballast.give_up)
+        await trio.to_thread.run_sync(engine.give_room_to_log)
         app.resume_log()
         doorbell.ring()
         return False

@@ -257,4 +257,6 @@ def engine_options(config: Config) -> EngineOptions:
         checkpoint_bytes=config.checkpoint_bytes,
         segment_bytes=config.segment_bytes,
         ballast_bytes=config.ballast_bytes,
+        history_keep_days=config.history_keep_days,
+        history_bytes_max=config.history_bytes_max,
     )

@@ -6,8 +6,9 @@ be under a name that no backup can have, is read back and checked, and gets its 
 a backup's name is whole, and on disk.
 
 It is a store of its own, with a uuid of its own: a segment of the original is refused there, though its
-positions fit. Its tokens go on a leap above those set aside so far, so that what it gives out later is above
-what the original gave out after the backup (docs/fault-model.md says how far that reaches).
+positions fit, and its chain of hashes begins anew. Its tokens go on a leap above those set aside so far, so
+that what it gives out later is above what the original gave out after the backup (docs/fault-model.md says
+how far that reaches). The archive of old log segments is not copied.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class Backup:
         write_file_durably(
             fs,
             target / "wal" / segment_name(self.position, manifest.epoch),
-            fmt.encode_segment(manifest.uuid_bytes, manifest.epoch, _salt(), self.position),
+            fmt.encode_segment(manifest.uuid_bytes, manifest.epoch, _salt(), self.position, fmt.CHAIN_START),
         )
         fs.fsync_directory(target / "tables")
         manifest.save(fs, target)  # its directory is synced with it

@@ -1,6 +1,7 @@
 """`klani-resp check DIR`: says what is wrong with a directory, and where. Changes nothing.
 
-With `--export FILE` it writes what is sound as commands (storage.export).
+With `--export FILE` it writes what is sound as commands (storage.export). With `--audit` it proves that
+nothing in the log that is kept was altered (storage.audit).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pyroaring import BitMap
 
 from storage import event_files, index_file, row_file
 from storage import format as fmt
+from storage.audit import Audit
 from storage.columns import column_reader
 from storage.errors import DamageError, StartError
 from storage.events import Event, decode
@@ -29,6 +31,7 @@ from storage.replay import Replay
 from storage.scan import RowFile
 from storage.schema import Schema, Value
 from storage.table import Table
+from storage.wal import Anchor
 
 Lists = dict[tuple[int, Value], BitMap]  # column and value -> the rows that have it
 
@@ -43,15 +46,37 @@ def main(argv: list[str] | None = None) -> int:
         metavar="FILE",
         help="write what is sound there as KL.CREATE and KL.INSERT, for redis-cli --pipe",
     )
+    parser.add_argument(
+        "--audit", action="store_true", help="prove the chain of hashes over archive and log unbroken"
+    )
+    parser.add_argument(
+        "--anchor",
+        type=_anchor,
+        nargs="+",
+        action="extend",
+        metavar="POSITION:HEX",
+        help="a head that INFO once showed, kept elsewhere: it must lie on the chain",
+    )
     options = parser.parse_args(argv)
+    anchors = options.anchor or ([] if options.audit else None)
     try:
-        return _look(OsFs(), options.directory, options.export)
+        return _look(OsFs(), options.directory, options.export, anchors)
     except OSError as error:  # a file that cannot be read may be sound, and its neighbours too
         print(f"{options.directory} cannot be looked at: {error}", file=sys.stderr)
         return 2
 
 
-def _look(fs: Fs, directory: Path, file: Path | None = None) -> int:
+def _anchor(text: str) -> Anchor:
+    position, _, head = text.partition(":")
+    if not position.isdecimal() or len(head) != 2 * len(fmt.CHAIN_START):
+        raise argparse.ArgumentTypeError(f"'{text}' is not POSITION:HEX with 64 hex digits")
+    try:
+        return Anchor(int(position), bytes.fromhex(head))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not POSITION:HEX: {error}") from error
+
+
+def _look(fs: Fs, directory: Path, file: Path | None = None, anchors: Sequence[Anchor] | None = None) -> int:
     if not fs.exists(directory / MANIFEST_NAME):
         print(f"{directory}: no {MANIFEST_NAME} here: not a data directory", file=sys.stderr)
         return 2
@@ -64,6 +89,9 @@ def _look(fs: Fs, directory: Path, file: Path | None = None) -> int:
             print(f"{directory} is in use by a server; stop it, or ask it with KL.VERIFY", file=sys.stderr)
             return 2
         troubles = list(check(fs, directory, print))
+        if anchors is not None:
+            with _reading(directory / "wal"):
+                troubles += _audit(fs, directory, anchors)
         for trouble in troubles:
             print(f"DAMAGED {trouble}")
         if file is not None:
@@ -73,6 +101,13 @@ def _look(fs: Fs, directory: Path, file: Path | None = None) -> int:
             fs.close(fd)
     print("damaged" if troubles else "sound")
     return 1 if troubles else 0
+
+
+def _audit(fs: Fs, directory: Path, anchors: Sequence[Anchor]) -> Iterator[str]:
+    try:
+        yield from Audit(fs, directory, anchors, print).troubles()
+    except StartError as error:
+        yield f"audit: {error.text}"
 
 
 @contextmanager

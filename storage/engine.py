@@ -17,6 +17,7 @@ from typing import Any
 
 from storage import format as fmt
 from storage import locks
+from storage.archive import Archive
 from storage.ballast import Ballast
 from storage.errors import StoreError, no_row
 from storage.free import lowest_free
@@ -33,7 +34,7 @@ from storage.wal import SEGMENT_BYTES, Wal
 RECORD_HEAD_BYTES = fmt.RECORD.size
 TABLES_MAX = 1024  # at a time
 TABLE_NUMBER_MAX = 0xFFFF  # a record has 16 bits for it, and none is used again
-_INSERT, _REPLACE, _CLAIM = 4, 5, 6  # of fmt.Kind, without an enum's look-ups
+_INSERT, _REPLACE = 4, 5  # of fmt.Kind, without an enum's look-ups
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class EngineOptions:
     ballast_bytes: int = 0
     remembered_ns: int = KEEP_NS  # requests, and holds that ended
     remembered_bytes_max: int = BYTES_MAX
+    history_keep_days: float = 7.0
+    history_bytes_max: int = 1 << 30
 
 
 class Engine(Upkeep):
@@ -57,10 +60,11 @@ class Engine(Upkeep):
         tables: list[Table],
         wal: Wal,
         ballast: Ballast,
+        archive: Archive,
         options: EngineOptions,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        super().__init__(fs, directory, manifest, wal, ballast)
+        super().__init__(fs, directory, manifest, wal, ballast, archive)
         self.options = options
         self.clock = clock
         self.tables = {table.name: table for table in tables}
@@ -223,7 +227,7 @@ class Engine(Upkeep):
                 raise StoreError(f"EXISTS row {table.name.decode()}:{row} exists with other contents")
             return 1
         fields[0] = self.draw_token()
-        self._write(table, row, _INSERT, None, fields)
+        self.write(table, row, _INSERT, None, fields)
         return 1
 
     def replace(self, table: Table, row: int, token: int, changes: dict[bytes, Value], unlock: bool) -> None:
@@ -243,24 +247,16 @@ class Engine(Upkeep):
                 return
             raise StoreError(f"NOLOCK token {token} holds no lock on {table.name.decode()}:{row}")
         if schema.counters:
-            self._refuse_held(table, row, changes)
+            self.selling.refuse_held_units(table, row, changes)
         fields[0] = token
-        self._write(table, row, _REPLACE, old, fields)
+        self.write(table, row, _REPLACE, old, fields)
         if unlock:
             locks.release(table, row, lease)
 
-    def _refuse_held(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
-        """A counter from which units are held is changed by sales alone."""
-        self.selling.expire()
-        self.note(table.sales.position)
-        for name in changes.keys() & table.schema.counters:
-            if (row, name.decode()) in table.sales.units_held:
-                raise StoreError(f"BUSY units of field '{name.decode()}' are held")
-
-    def _write(
+    def write(
         self, table: Table, row: int, kind: int, old: tuple[Any, ...] | None, fields: list[Any]
     ) -> None:
-        """Logs and applies a row's new contents. Nothing after the first append can fail."""
+        """Logs and applies a row's new contents, its token in place. Nothing after the append can fail."""
         wal = self.wal
         length = table.record_bytes
         position = fields[1] = wal.appended + length
@@ -275,25 +271,6 @@ class Engine(Upkeep):
         table.apply(row, old, fields, record[RECORD_HEAD_BYTES:])
         if position > self.seen:
             self.seen = position
-
-    def write_sale(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
-        """Of a row that nobody has, to nobody in particular; storage.selling has all other sales."""
-        old = table.read(row)
-        assert old is not None, "a listed row is there"
-        schema = table.schema
-        if schema.bytes_columns:
-            old = schema.trim(old)
-        fields = [*old]
-        schema.assign(fields, changes)
-        fields[0] = self.draw_token()
-        fields[2] = fmt.NO_OWNER
-        sales = table.sales
-        is_looked_at = sales.looked_at == table.position
-        self._write(table, row, _CLAIM, old, fields)
-        if is_looked_at:
-            sales.looked_at = table.position
-        if old[2] != fmt.NO_OWNER:
-            sales.resold(old[2], fmt.NO_OWNER)
 
     # --- locks ----------------------------------------------------------------------------------------
 

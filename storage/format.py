@@ -11,9 +11,10 @@ import struct
 import zlib
 from collections.abc import Sequence
 from enum import IntEnum
+from hashlib import sha256
 from typing import NamedTuple
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SECTOR_BYTES = 512
 BLOCK_BYTES = 4096
 DIRECTORY_ROWS = 1 << 16  # ids map through directories of this many rows
@@ -23,12 +24,15 @@ TOKENS_RESERVED = 1 << 20  # tokens that one RESERVE record sets aside
 
 # --- log ------------------------------------------------------------------------------------------
 SEGMENT_MAGIC = b"KLANIWAL"
-SEGMENT = struct.Struct("<8sI16sQQQI")  # magic, version, store uuid, epoch, salt, first position, crc
+# magic, version, store uuid, epoch, salt, first position, head of the chain there, crc
+SEGMENT = struct.Struct("<8sI16sQQQ32sI")
 SEGMENT_BYTES = SECTOR_BYTES
 BATCH_MAGIC = 0x54434B4C  # "LKCT"
 # magic, payload length >= 1, first position, highest durable position when built, unix ms, previous crc, crc
 BATCH = struct.Struct("<IIQQQII")
 BATCH_PAYLOAD_MAX = 1 << 30
+CHAINED_BYTES = 32  # of a batch's header: all but the checksums, which belong to its segment
+CHAIN_START = bytes(32)  # the head before a store's first batch
 
 # --- records --------------------------------------------------------------------------------------
 # length of the whole record, kind, flags, table number, row id, position of the row's previous record
@@ -91,14 +95,26 @@ def encode_batch(
     return b"".join((header, payload, bytes(padding))), crc
 
 
+def chained(head: bytes, batch: bytes | memoryview, payload: bytes | memoryview) -> bytes:
+    """The chain's head behind a batch, from the head before it.
+
+    Without the checksums: a start that writes a batch again, in a segment with a salt of its own, must not
+    change a head that somebody was shown.
+    """
+    digest = sha256(head + batch[:CHAINED_BYTES])
+    digest.update(payload)
+    return digest.digest()
+
+
 def padded(length: int) -> int:
     """Bytes on disk of a batch with `length` bytes of records."""
     return -(-(BATCH.size + length) // SECTOR_BYTES) * SECTOR_BYTES
 
 
-def encode_segment(uuid: bytes, epoch: int, salt: int, first: int) -> bytes:
-    head = SEGMENT.pack(SEGMENT_MAGIC, FORMAT_VERSION, uuid, epoch, salt, first, 0)[:-4]
-    return (head + zlib.crc32(head).to_bytes(4, "little")).ljust(SEGMENT_BYTES, b"\0")
+def encode_segment(uuid: bytes, epoch: int, salt: int, first: int, head: bytes) -> bytes:
+    """`head`: the chain's, behind the last batch before `first`."""
+    fields = SEGMENT.pack(SEGMENT_MAGIC, FORMAT_VERSION, uuid, epoch, salt, first, head, 0)[:-4]
+    return (fields + zlib.crc32(fields).to_bytes(4, "little")).ljust(SEGMENT_BYTES, b"\0")
 
 
 def seal_blocks(images: bytearray, numbers: Sequence[int], position: int) -> None:

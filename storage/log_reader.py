@@ -32,6 +32,7 @@ class Segment:
     epoch: int
     salt: int
     first: int
+    head: bytes  # of the chain at `first`
 
 
 @dataclass(slots=True)
@@ -40,6 +41,8 @@ class Batch:
     first: int
     segment: Segment
     offset: int
+    header: fmt.BatchHeader
+    before: bytes = b""  # the chain's head before it; only in the last segment
 
     @property
     def end(self) -> int:
@@ -49,13 +52,16 @@ class Batch:
 @dataclass(slots=True)
 class Log:
     """What could be read: `batches` from the start on, `end` their last position, `durable` the highest
-    position that anything valid names as durable; `torn` says where a tail was cut off, if it was."""
+    position that anything valid names as durable; `torn` says where a tail was cut off, if it was; `head` is
+    the chain's at `end`, unless the reader was told where to end."""
 
     batches: list[Batch] = field(default_factory=list)
     end: int = 0
     durable: int = 0
     torn: str = ""
+    head: bytes = fmt.CHAIN_START
     segments: list[tuple[int, Path]] = field(default_factory=list)
+    older: list[tuple[int, Path]] = field(default_factory=list)  # segments that end at or before the start
     tail: tuple[Path, int] | None = None  # segment and offset behind its last sound batch, when cut
 
 
@@ -77,8 +83,8 @@ def reading_log(
     fs: Fs, directory: Path, uuid: bytes, start: int, durable: int, until: int | None = None
 ) -> Generator[int, None, Log]:
     """As read_log, whose answer it returns; yields the position now and then."""
-    segments = _segments(fs, directory, uuid, start)
-    log = Log(end=start, durable=durable, segments=[(s.first, s.path) for s in segments])
+    older, segments = _segments(fs, directory, uuid, start)
+    log = Log(end=start, durable=durable, segments=[(s.first, s.path) for s in segments], older=older)
     if not segments:
         if start > 0:
             raise DamageError(f"{directory}: the log segment that holds position {start} is missing")
@@ -106,12 +112,12 @@ def sound_batches(fs: Fs, directory: Path, uuid: bytes, start: int) -> tuple[lis
     batches: list[Batch] = []
     troubles: list[str] = []
     position = start
-    named = _latest_names(fs, directory)
-    for first, following in itertools.zip_longest(named, list(named)[1:]):
+    paths = latest_segments(fs, directory)
+    for first, following in itertools.zip_longest(paths, list(paths)[1:]):
         if following is not None and following <= start:
             continue
         try:
-            segment = _open_segment(fs, directory / named[first], uuid)
+            segment = open_segment(fs, paths[first], uuid)
         except StartError as error:
             troubles.append(f"all of a segment: {error}")
             continue
@@ -127,42 +133,45 @@ def sound_batches(fs: Fs, directory: Path, uuid: bytes, start: int) -> tuple[lis
                 troubles.append(f"writes at positions {position}..{header.first}: {segment.path} is damaged")
             low = max(header.first, position)
             begin = offset + fmt.BATCH.size - header.first
-            batches.append(Batch(bytes(segment.data[begin + low : begin + end]), low, segment, offset))
+            payload = bytes(segment.data[begin + low : begin + end])
+            batches.append(Batch(payload, low, segment, offset, header))
             position = end
     troubles.append(f"whatever was written behind position {position}")
     return batches, troubles
 
 
-def _latest_names(fs: Fs, directory: Path) -> dict[int, str]:
-    """First position -> name, ascending."""
-    names = [name for name in fs.names(directory) if name.endswith(".wal")]
-    keyed = sorted((int(name[:16], 16), int(name[17:25], 16), name) for name in names)
+def latest_segments(fs: Fs, *directories: Path) -> dict[int, Path]:
+    """First position -> path, ascending: the segments that are the log."""
+    paths = [folder / name for folder in directories for name in fs.names(folder) if name.endswith(".wal")]
+    keyed = sorted((int(path.name[:16], 16), int(path.name[17:25], 16), path) for path in paths)
     # A start writes a doubtful tail again under a new epoch: of two with one first position the later counts.
-    latest: dict[int, str] = {}
+    latest: dict[int, Path] = {}
     highest = 0
-    for first, epoch, name in keyed:
+    for first, epoch, path in keyed:
         # One of an older epoch behind it: of a server that the directory was taken from, and that went on.
         if epoch >= highest:
-            latest[first] = name
+            latest[first] = path
             highest = epoch
     return latest
 
 
-def _segments(fs: Fs, directory: Path, uuid: bytes, start: int) -> list[Segment]:
-    latest = _latest_names(fs, directory)
-    firsts = list(latest)
-    below = [first for first in firsts if first <= start]
-    wanted = firsts[len(below) - 1 :] if below else []
-    if firsts and not below:
+def _segments(
+    fs: Fs, directory: Path, uuid: bytes, start: int
+) -> tuple[list[tuple[int, Path]], list[Segment]]:
+    """Those that a checkpoint at `start` needs no more, and the others."""
+    latest = list(latest_segments(fs, directory).items())
+    below = sum(first <= start for first, _ in latest)
+    if latest and not below:
         raise DamageError(f"{directory}: the log segment that holds position {start} is missing")
-    return [_open_segment(fs, directory / latest[first], uuid) for first in wanted]
+    older = latest[: max(0, below - 1)]
+    return older, [open_segment(fs, path, uuid) for _, path in latest[len(older) :]]
 
 
-def _open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
+def open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
     data = _read_used(fs, path)
     if len(data) < fmt.SEGMENT_BYTES:
         raise DamageError(f"{path}: {len(data)} bytes are too few for a segment header")
-    magic, version, owner, epoch, salt, first, crc = fmt.SEGMENT.unpack_from(data)
+    magic, version, owner, epoch, salt, first, head, crc = fmt.SEGMENT.unpack_from(data)
     if magic != fmt.SEGMENT_MAGIC:
         raise DamageError(f"{path}: magic is {magic!r}, not {fmt.SEGMENT_MAGIC!r}")
     if version != fmt.FORMAT_VERSION:
@@ -173,7 +182,7 @@ def _open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
         raise DamageError(f"{path}: the segment header's checksum is wrong")
     if owner != uuid:
         raise StartError(f"{path}: belongs to store {owner.hex()}, this one is {uuid.hex()}")
-    return Segment(path, data, epoch, salt, first)
+    return Segment(path, data, epoch, salt, first, head)
 
 
 def _read_used(fs: Fs, path: Path) -> bytearray:
@@ -204,27 +213,44 @@ def _read_segment(
     Answers offset and position behind the last. A checkpoint's position is the end of a record, but may lie
     inside a batch: the committer takes all that waits, what came behind the cut included.
     """
-    offset, position, crc = fmt.SEGMENT_BYTES, segment.first, 0
-    for count in itertools.count():
-        if stop is not None and position >= stop:
-            break
+    behind, position, head = fmt.SEGMENT_BYTES, segment.first, segment.head
+    log.durable = max(log.durable, segment.first)  # what is before it was synced before it got its name
+    is_last = stop is None  # what is doubtful is there, so nobody asks for heads in another one
+    yield position
+    for count, (offset, header) in enumerate(linked_batches(segment, stop), 1):
         if count % _STEP_BATCHES == 0:
             yield position
-        header = sound_batch(segment, offset)
-        if header is None or header.first != position or header.previous_crc != crc:
-            break
         first, position = position, position + header.length
+        before = head
+        if is_last:
+            with memoryview(segment.data) as view:
+                begin = offset + fmt.BATCH.size
+                head = fmt.chained(head, view[offset:begin], view[begin : begin + header.length])
         if position > start:
             begin = offset + fmt.BATCH.size - first
             low, high = max(first, start), position if until is None else min(position, until)
-            log.batches.append(Batch(bytes(segment.data[begin + low : begin + high]), low, segment, offset))
+            payload = bytes(segment.data[begin + low : begin + high])
+            log.batches.append(Batch(payload, low, segment, offset, header, before))
             if low > first:  # what it ends with was synced with what the checkpoint rests on
                 log.durable = max(log.durable, position)
-        offset += fmt.padded(header.length)
-        crc = header.crc
+        behind = offset + fmt.padded(header.length)
         log.durable = max(log.durable, header.durable)
     log.end = max(log.end, position)
-    return offset, position
+    log.head = head
+    return behind, position
+
+
+def linked_batches(segment: Segment, stop: int | None) -> Iterator[tuple[int, fmt.BatchHeader]]:
+    """Offset and header of each sound batch that follows the one before, below position `stop`."""
+    offset, position, crc = fmt.SEGMENT_BYTES, segment.first, 0
+    while stop is None or position < stop:
+        header = sound_batch(segment, offset)
+        if header is None or header.first != position or header.previous_crc != crc:
+            return
+        yield offset, header
+        offset += fmt.padded(header.length)
+        position += header.length
+        crc = header.crc
 
 
 def sound_batch(segment: Segment, offset: int) -> fmt.BatchHeader | None:

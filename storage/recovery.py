@@ -7,8 +7,8 @@ checkpoint brought to disk. 5. The log: a torn tail is cut off, damage refuses t
 changed. 6. Records whose durability nothing names are written again in a new segment and synced before
 anyone sees them. 7. The new epoch and a range of tokens. 8. What an earlier crash left behind is removed.
 
-On a full disk a start takes the ballast's room. Without enough of it the start is refused, before anything
-else is changed.
+On a full disk a start takes the archive's room, then the ballast's. Without enough of it the start is
+refused, before anything else is changed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from typing import TypeVar
 
 from storage import event_files, index_file, row_file
 from storage import format as fmt
+from storage.archive import Archive
 from storage.ballast import Ballast
 from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError, StartError
 from storage.events import decode
-from storage.fs import Fs, OsFs, is_full
+from storage.fs import Fs, OsFs, is_full, met_full_disk
 from storage.log_reader import Log, reading_log
 from storage.manifest import NAME as MANIFEST_NAME
 from storage.manifest import Manifest
@@ -146,6 +147,10 @@ class Opening:
         """A new epoch, a new segment with the doubtful tail, and the old tail cut off."""
         fs, directory, options = self._fs, self._directory, self._options
         ballast = Ballast(fs, directory, options.ballast_bytes)
+        archive = Archive(
+            fs, directory, keep_days=options.history_keep_days, bytes_max=options.history_bytes_max
+        )
+        archive.load()
         manifest.epoch += 1
         doubtful = [batch for batch in log.batches if batch.end > log.durable]
         begin = doubtful[0].first if doubtful else log.end
@@ -155,14 +160,18 @@ class Opening:
             uuid=manifest.uuid_bytes,
             epoch=manifest.epoch,
             position=begin,
+            head=doubtful[0].before if doubtful else log.head,
             policy=options.appendfsync,
             segment_bytes=options.segment_bytes,
             ballast=ballast,
+            archive=archive,
         )
-        self._take_over(manifest, loaded, wal, ballast, sum(fmt.padded(len(b.payload)) for b in doubtful))
+        self._take_over(
+            manifest, loaded, wal, ballast, archive, sum(fmt.padded(len(b.payload)) for b in doubtful)
+        )
         superseded = [path for first, path in log.segments if first >= begin]
-        wal.segments = [(first, path) for first, path in log.segments if first < begin]
-        wal.open_segment([batch.payload for batch in doubtful])
+        wal.segments = [(first, path) for first, path in log.older + log.segments if first < begin]
+        wal.open_segment(doubtful)
         for path in superseded:
             if path.name != wal.segments[-1][1].name:
                 fs.unlink(path)
@@ -177,7 +186,7 @@ class Opening:
         manifest.tokens = replay.tokens
         manifest.catalog_position = replay.catalog_position
         engine = Engine(
-            fs, directory, manifest, list(replay.tables.values()), wal, ballast, options, self._clock
+            fs, directory, manifest, list(replay.tables.values()), wal, ballast, archive, options, self._clock
         )
         engine.lock_fd = self._lock_fd
         engine.reserve_tokens()
@@ -185,19 +194,25 @@ class Opening:
         wal.sync()
         engine.released_to(wal.durable)
         self._sweep(engine)
-        error = ballast.try_to_make()
+        error = met_full_disk(partial(archive.lend, ballast.make))
         if error is not None:
             engine.disk_full(error)
         return engine
 
     def _take_over(
-        self, manifest: Manifest, loaded: Loaded, wal: Wal, ballast: Ballast, batch_bytes: int
+        self,
+        manifest: Manifest,
+        loaded: Loaded,
+        wal: Wal,
+        ballast: Ballast,
+        archive: Archive,
+        batch_bytes: int,
     ) -> None:
         """The first changes. Room for the log comes before them: where it lacks all is as it was."""
         try:
             wal.reserve_segment(batch_bytes)
-            ballast.lend(loaded.restore_in_place)
-            ballast.lend(partial(manifest.save, self._fs, self._directory))
+            ballast.lend(partial(archive.lend, loaded.restore_in_place))
+            ballast.lend(partial(archive.lend, partial(manifest.save, self._fs, self._directory)))
         except OSError as error:
             if is_full(error):
                 wal.drop_next()
@@ -226,6 +241,8 @@ class Opening:
                 fs.unlink(folder / name)
             if stale:
                 fs.fsync_directory(folder)
+        engine.wal.drop_before(manifest.position)  # what a checkpoint did not come to
+        engine.archive.sweep()
 
     def _cut_tail(self, path: Path, offset: int) -> None:
         fs = self._fs

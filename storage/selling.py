@@ -26,6 +26,7 @@ from storage.table import Table
 
 ROWS_MAX = 1000  # of one claim or hold
 FORGET_WHEN_FULL = 1000  # answers whose time is over, at once
+_CLAIM = int(fmt.Kind.CLAIM)
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
@@ -79,7 +80,18 @@ class Selling(Book):
         row = posting.rows.min()
         if row in table.leases:
             return None
-        engine.write_sale(table, row, changes)
+        old = table.read_trimmed(row)
+        assert old is not None, "a listed row is there"
+        fields = [*old]
+        table.schema.assign(fields, changes)
+        fields[0], fields[2] = engine.draw_token(), fmt.NO_OWNER
+        sales = table.sales
+        is_looked_at = sales.looked_at == table.position
+        engine.write(table, row, _CLAIM, old, fields)
+        if is_looked_at:
+            sales.looked_at = table.position
+        if old[2] != fmt.NO_OWNER:
+            sales.resold(old[2], fmt.NO_OWNER)
         return [row]
 
     def hold(
@@ -311,6 +323,14 @@ class Selling(Book):
             return bool(values[2] == digest)
         key = (digest, row, wanted.field.decode())
         return table.sales.units_sold.get(key, 0) >= wanted.units
+
+    def refuse_held_units(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
+        """A counter from which units are held is changed by sales alone. Raises `BUSY`."""
+        self.expire()
+        self._engine.note(table.sales.position)
+        for name in changes.keys() & table.schema.counters:
+            if (row, name.decode()) in table.sales.units_held:
+                raise StoreError(f"BUSY units of field '{name.decode()}' are held")
 
     # --- writing --------------------------------------------------------------------------------------
 

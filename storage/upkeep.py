@@ -2,7 +2,7 @@
 
 A full disk is a state, not an end: `readonly_reason` is set, and new writes are refused with it. What was
 accepted is still committed, into the segment in use, then into the ballast's room. `make_room` is tried again
-until it succeeds.
+until it succeeds. Before any of that the archive lets go of history, oldest first, as far as room is wanted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
+from storage.archive import Archive
 from storage.ballast import Ballast
 from storage.checkpoint import Checkpoint
 from storage.fs import Fs, met_full_disk
@@ -33,12 +34,15 @@ class Upkeep:
     next_table: int
     catalog_position: int
 
-    def __init__(self, fs: Fs, directory: Path, manifest: Manifest, wal: Wal, ballast: Ballast) -> None:
+    def __init__(
+        self, fs: Fs, directory: Path, manifest: Manifest, wal: Wal, ballast: Ballast, archive: Archive
+    ) -> None:
         self.fs = fs
         self.directory = directory
         self.manifest = manifest
         self.wal = wal
         self.ballast = ballast
+        self.archive = archive
         self.checkpoint_position = manifest.position
         self.checkpoints = 0
         self.readonly_reason: str | None = None  # what new writes are answered while the disk is full
@@ -76,20 +80,32 @@ class Upkeep:
         """Whether a checkpoint would free a segment of the log: worth the ballast's room."""
         return len(self.wal.segments) > 1 and self.wal.appended > self.checkpoint_position
 
-    def give_room_to(self, checkpoint: Checkpoint) -> bool:
-        """Blocks. The ballast goes only if that is enough: a start may need it more."""
-        if not self.ballast.give_up():
+    @property
+    def can_give_room(self) -> bool:
+        """Whether `give_room_to` a checkpoint may help."""
+        return self.is_checkpoint_helpful or self.archive.statistics().segments > 0
+
+    def give_room_to(self, checkpoint: Checkpoint, *, with_ballast: bool) -> bool:
+        """Blocks. The archive's first; the ballast goes only if that is enough: a start may need it more."""
+        probe = partial(self._probe, checkpoint.room_bytes())
+        if met_full_disk(partial(self.archive.lend, probe)) is None:
+            return True
+        if not with_ballast or not self.ballast.give_up():
             return False
-        path = self.directory / PROBE_NAME
-        fd = self.fs.create(path)
-        try:
-            error = met_full_disk(lambda: self.fs.allocate(fd, checkpoint.room_bytes()))
-        finally:
-            self.fs.close(fd)
-            self.fs.unlink(path)
+        error = met_full_disk(probe)
         if error is not None:
             self.ballast.try_to_make()
         return error is None
+
+    def _probe(self, room_bytes: int) -> None:
+        """A full disk's OSError if there is not so much room."""
+        path = self.directory / PROBE_NAME
+        fd = self.fs.create(path)
+        try:
+            self.fs.allocate(fd, room_bytes)
+        finally:
+            self.fs.close(fd)
+            self.fs.unlink(path)
 
     # --- room -----------------------------------------------------------------------------------------
 
@@ -104,7 +120,12 @@ class Upkeep:
     def make_room(self) -> None:
         """The next segment, then the ballast. Blocks; an OSError when the disk is full still."""
         self.wal.prepare_segment()
-        self.ballast.make()
+        self.archive.lend(self.ballast.make)
+
+    def give_room_to_log(self) -> None:
+        """Blocks. What was accepted waits for room: history's, else the ballast's."""
+        if not self.archive.give_up_oldest():
+            self.ballast.give_up()
 
     def room_is_back(self) -> None:
         self.readonly_reason = None
@@ -137,7 +158,7 @@ class Upkeep:
         """What kept it from its end, if the disk is full."""
         checkpoint = self.begin_checkpoint()
         if with_ballast:
-            met_full_disk(partial(self.give_room_to, checkpoint))
+            met_full_disk(partial(self.give_room_to, checkpoint, with_ballast=True))
         # Without the pauses of `write`: nobody else wants the interpreter.
         error = met_full_disk(lambda: deque(checkpoint.steps(), maxlen=0))
         if error is not None:

@@ -4,14 +4,16 @@ Invariants: 1. `durable` <= `written` <= `appended`, and none ever falls. 2. A b
 boundary: a write never touches a sector with durable bytes. 3. `durable` rises only after the sync of the
 bytes below it succeeded. 4. After a failed write or sync nothing is written any more: `failed` is set and
 every later call raises. 5. A full disk is no such failure: the call that met it has changed nothing, what
-waits still waits, and the call may be made again.
+waits still waits, and the call may be made again. 6. `anchor` is the head of the chain of hashes at a
+durable position, and no crash takes it off the chain.
 
 Group commit as LevelDB's `BuildBatchGroup` has it: whoever commits takes all that waits. `write` puts it in
 the file, on the loop; the sync of `fd` runs beside the loop, and `synced` says how far it came.
 `commit`, `sync` and `next_segment` do all of their work before they come back.
 
 The next segment is preallocated while there is much room in this one (`prepare_segment`): a full disk shows
-there. A log that cannot have it uses up what is left, then the ballast's room.
+there. It takes the archive's room then; a log that cannot have it uses up what is left, then the ballast's
+room.
 """
 
 from __future__ import annotations
@@ -21,11 +23,15 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from storage import format as fmt
+from storage.archive import Archive
 from storage.ballast import Ballast
 from storage.fs import Fs, SyncFailed, final, is_full
+from storage.log_reader import Batch
 
 SEGMENT_BYTES = 64 << 20
 NEXT_NAME = "next.tmp"  # the segment to come
@@ -37,6 +43,13 @@ def segment_name(first: int, epoch: int) -> str:
     return f"{first:016x}-{epoch:08x}.wal"
 
 
+class Anchor(NamedTuple):
+    """What proves the log up to a position, wherever it is kept."""
+
+    position: int
+    head: bytes
+
+
 class Wal:
     def __init__(
         self,
@@ -46,11 +59,14 @@ class Wal:
         uuid: bytes,
         epoch: int,
         position: int,
+        head: bytes = fmt.CHAIN_START,
         policy: str = "always",
         segment_bytes: int = SEGMENT_BYTES,
         ballast: Ballast,
+        archive: Archive,
     ) -> None:
         self._fs = fs
+        self._archive = archive
         self._ballast = ballast
         self.directory = directory
         self._uuid = uuid
@@ -60,6 +76,9 @@ class Wal:
         self.appended = position
         self.written = position
         self.durable = position
+        self.anchor = Anchor(position, head)
+        self._head = head  # of all that was written, but for what is in `_unchained`
+        self._unchained: list[tuple[bytes, bytes]] = []
         self._queue: list[bytes] = []
         self._frame: list[bytes] | None = None
         self._fd = -1
@@ -148,6 +167,15 @@ class Wal:
         assert position <= self.written
         if position > self.durable:
             self.durable = position
+            if position == self.written:
+                self.chain()
+                self.anchor = Anchor(position, self._head)
+
+    def chain(self) -> None:
+        """Brings the chain of hashes up to `written`. To be called while the disk is busy with the sync."""
+        unchained, self._unchained = self._unchained, []
+        for batch, payload in unchained:
+            self._head = fmt.chained(self._head, batch, payload)
 
     def sync(self) -> None:
         """Makes all that is written durable. An OSError is final."""
@@ -182,6 +210,7 @@ class Wal:
         batch, crc = fmt.encode_batch(self._salt, self.written, self.durable, _unix_ms(), self._crc, payload)
         self._fs.pwrite(self._fd, batch, self.offset)
         self._crc = crc
+        self._unchained.append((batch, payload))
         self.offset += len(batch)
         self.written += len(payload)
 
@@ -190,7 +219,7 @@ class Wal:
     def prepare_segment(self) -> None:
         """Preallocates the next segment unless it is there. On a full disk nothing is left of it."""
         with self._preparing:
-            self._prepare(self._segment_bytes)
+            self._archive.lend(partial(self._prepare, self._segment_bytes))
 
     def next_segment(self) -> None:
         """A new segment that begins at `written`, with room for all that waits. Blocks.
@@ -211,7 +240,7 @@ class Wal:
         """As `prepare_segment`, with room for `batch_bytes` and the last that the disk has."""
         with self._preparing:
             try:
-                self._prepare(self._segment_bytes, batch_bytes)
+                self._archive.lend(partial(self._prepare, self._segment_bytes, batch_bytes))
             except OSError as error:
                 if not is_full(error):
                     raise
@@ -242,19 +271,24 @@ class Wal:
             self._fs.close(fd)
             self._fs.unlink(self.directory / NEXT_NAME)
 
-    def open_segment(self, carried: Sequence[bytes] = ()) -> None:
-        """Goes on in the segment that was reserved. At a start it carries the records of doubtful durability.
+    def open_segment(self, carried: Sequence[Batch] = ()) -> None:
+        """Goes on in the segment that was reserved. At a start it carries the batches of doubtful durability.
 
-        They are in it before it has its name: a crash must not find it empty in place of the old one.
+        They are in it before it has its name: a crash must not find it empty in place of the old one. All but
+        their checksums is as it was, so that the chain's heads are, too.
         """
         fs, fd, first = self._fs, self._next_fd, self.written
         path = self.directory / segment_name(first, self._epoch)
         salt = int.from_bytes(os.urandom(8), "little")
-        fs.pwrite(fd, fmt.encode_segment(self._uuid, self._epoch, salt, first), 0)
+        self.chain()
+        fs.pwrite(fd, fmt.encode_segment(self._uuid, self._epoch, salt, first, self._head), 0)
         offset, crc, position = fmt.SEGMENT_BYTES, 0, first
-        for payload in carried:
-            batch, crc = fmt.encode_batch(salt, position, first, _unix_ms(), crc, payload)
+        for old in carried:
+            assert old.first == position == old.header.first, "batches are carried whole"
+            durable, unix_ms, payload = old.header.durable, old.header.unix_ms, old.payload
+            batch, crc = fmt.encode_batch(salt, position, durable, unix_ms, crc, payload)
             fs.pwrite(fd, batch, offset)
+            self._unchained.append((batch, payload))
             offset += len(batch)
             position += len(payload)
         fs.fsync(fd)
@@ -267,18 +301,18 @@ class Wal:
         self.prepare_from = int(self._room * PREPARED_FROM)
         self.offset, self._salt, self._crc = offset, salt, crc
         self.appended += position - first
-        self.written = self.durable = position
+        self.written = position
+        self.synced(position)
         if before >= 0:
             with final():  # it cannot be done again
                 fs.close(before)
 
     def drop_before(self, position: int) -> None:
-        """Removes segments that hold nothing at or above `position`."""
+        """Lets go of segments that hold nothing at or above `position`: they are history."""
         while len(self.segments) > 1 and self.segments[1][0] <= position:
             _, path = self.segments[0]
-            self._fs.unlink(path)
+            self._archive.take(path)
             del self.segments[0]
-            self._fs.fsync_directory(self.directory)
 
     def close(self, *, give_back: bool = False) -> None:
         """`give_back`: the room that was preallocated and not used, too, for whoever starts next."""

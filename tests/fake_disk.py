@@ -1,10 +1,11 @@
 """A disk in memory that can lose power: what `storage.fs.Fs` promises, and no more than that.
 
 Rules: 1. Bytes survive a crash once their file was synced, a name (create, rename, unlink) once its directory
-was. 2. Of the rest a crash keeps nothing, or what a generator picks: each 512-byte sector kept, lost, torn,
-zeroed or garbled, each name kept or not. 3. After a failed sync the unsynced bytes can be read, yet no later
-sync makes them durable unless they were written again: that is what Linux does. 4. After a Crash every call
-raises Crash, but for `close`, which a finalizer may call.
+was; of a rename to another directory each half once its own directory was. 2. Of the rest a crash keeps
+nothing, or what a generator picks: each 512-byte sector kept, lost, torn, zeroed or garbled, each name kept
+or not. 3. After a failed sync the unsynced bytes can be read, yet no later sync makes them durable unless
+they were written again: that is what Linux does. 4. After a Crash every call raises Crash, but for `close`,
+which a finalizer may call.
 """
 
 from __future__ import annotations
@@ -138,6 +139,19 @@ class Moving:
             directories.add(self.name / path.relative_to(self.source))
 
 
+Naming = Renaming | Moving
+
+
+def _halves(change: Naming, path: Path) -> tuple[Naming | None, Naming | None]:
+    """What a sync of the directory `path` makes durable of the change, and what is left."""
+    if isinstance(change, Moving) or change.source is None or change.source.parent == change.name.parent:
+        return (change, None) if change.name.parent == path else (None, change)
+    come, gone = Renaming(change.name, change.file), Renaming(change.source, None)
+    if path == change.name.parent:
+        return come, gone
+    return (gone, come) if path == change.source.parent else (None, change)
+
+
 class FakeDisk:
     """An `Fs`. `calls` counts them; `fail_at` is the number of the call that raises `failure`, among those
     whose name begins with `only`."""
@@ -146,7 +160,7 @@ class FakeDisk:
         self.directories: set[Path] = set()
         self.named: dict[Path, File] = {}
         self.durably_named: dict[Path, File] = {}
-        self.unsynced_names: list[Renaming | Moving] = []
+        self.unsynced_names: list[Naming] = []
         self.calls = 0
         self.log: list[str] = []
         self.fail_at = 0
@@ -320,10 +334,14 @@ class FakeDisk:
     def fsync_directory(self, path: Path) -> None:
         with final():
             self._call(f"fsync_directory {path.name}")
+        later: list[Naming] = []
         for change in self.unsynced_names:
-            if change.name.parent == path:
-                change.apply(self.durably_named)
-        self.unsynced_names = [c for c in self.unsynced_names if c.name.parent != path]
+            now, rest = _halves(change, path)
+            if now is not None:
+                now.apply(self.durably_named)
+            if rest is not None:
+                later.append(rest)
+        self.unsynced_names = later
 
     def rename(self, source: Path, target: Path) -> None:
         self._call(f"rename {source.name} {target.name}")

@@ -20,7 +20,8 @@ def test_defaults() -> None:
 
 def test_each_option_of_argv() -> None:
     argv = "--bind ::1 --port 0 --dir d --appendfsync everysec --unixsocket /s --default-table t --lease-ms 5"
-    assert from_argv([*argv.split(), "--checkpoint-bytes", "9", "--ballast-bytes", "0"]) == Config(
+    history = ["--history-keep-days", "0.5", "--history-bytes-max", "0"]
+    assert from_argv([*argv.split(), "--checkpoint-bytes", "9", "--ballast-bytes", "0", *history]) == Config(
         bind="::1",
         port=0,
         dir="d",
@@ -30,6 +31,8 @@ def test_each_option_of_argv() -> None:
         lease_ms=5,
         checkpoint_bytes=9,
         ballast_bytes=0,
+        history_keep_days=0.5,
+        history_bytes_max=0,
     )
 
 
@@ -48,6 +51,8 @@ def test_argv_wins_over_the_file(tmp_path: Path) -> None:
         ("port = 65536", "Expected `int` <= 65535 - at `$.port`"),
         ("segment_bytes = 1", "Expected `int` >= 65536 - at `$.segment_bytes`"),
         ("ballast_bytes = -1", "Expected `int` >= 0 - at `$.ballast_bytes`"),
+        ("history_keep_days = -1", "Expected `float` >= 0.0 - at `$.history_keep_days`"),
+        ("history_bytes_max = -1", "Expected `int` >= 0 - at `$.history_bytes_max`"),
         ("lease_ms = 0", "Expected `int` >= 1 - at `$.lease_ms`"),
         ('appendfsync = "never"', "Invalid enum value 'never' - at `$.appendfsync`"),
         ('default_table = "a b"', "$.default_table"),
@@ -98,3 +103,6 @@ def test_what_the_store_gets() -> None:
     assert (options.default_table, options.appendfsync) == (b"rooms", "no")
     assert (options.lease_ms, options.checkpoint_bytes) == (7, 8)
     assert (options.segment_bytes, options.ballast_bytes) == (64 << 20, 64 << 20)
+    assert (options.history_keep_days, options.history_bytes_max) == (7, 1 << 30)
+    none = engine_options(Config(history_keep_days=1.5, history_bytes_max=0))
+    assert (none.history_keep_days, none.history_bytes_max) == (1.5, 0)

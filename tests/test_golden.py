@@ -16,9 +16,12 @@ from pathlib import Path
 import pytest
 
 from klani_resp.__main__ import main
+from storage import event_files
 from storage import format as fmt
 from storage.check import check
 from storage.errors import DamageError, StartError
+from storage.events import Event, Verb, encode, record_of
+from tests.fake_disk import FakeDisk
 from tests.golden_files import FOLDER, Image, as_image, as_text, disk_of, golden, row, written
 from tests.store import DIRECTORY, assert_sound, contents, open_store, recount
 
@@ -42,7 +45,7 @@ def test_todays_code_writes_them_byte_for_byte() -> None:
 
 
 def test_todays_code_opens_them_to_what_they_hold() -> None:
-    disk = disk_of(golden(1))
+    disk = disk_of(golden())
     assert list(check(disk, DIRECTORY)) == [], HELP
     engine, warnings = open_store(disk)
     assert warnings == []
@@ -69,28 +72,29 @@ def test_todays_code_opens_them_to_what_they_hold() -> None:
 
 
 def test_as_files_of_the_operating_system(tmp_path: Path) -> None:
-    for path, data in golden(1).items():
+    for path, data in golden().items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(data)
     assert main(["check", str(tmp_path)]) == 0
-    assert {path: (tmp_path / path).read_bytes() for path in golden(1)} == golden(1)
+    assert {path: (tmp_path / path).read_bytes() for path in golden()} == golden()
 
 
 # --- each structure, by numbers that no code of ours computes -----------------------------------------
 
 
 def test_segment() -> None:
-    data = golden(1)[SEGMENT]
+    data = golden()[SEGMENT]
     salt = 0x0002000200020002
-    *fields, crc = struct.unpack_from("<8sI16sQQQI", data)
-    assert fields == [b"KLANIWAL", 1, UUID, 1, int.from_bytes(salt.to_bytes(8, "big"), "little"), 0]
-    assert crc == zlib.crc32(data[:52])
-    assert data[56:512] == bytes(456)
+    *fields, crc = struct.unpack_from("<8sI16sQQQ32sI", data)
+    salted = int.from_bytes(salt.to_bytes(8, "big"), "little")
+    assert fields == [b"KLANIWAL", 2, UUID, 1, salted, 0, bytes(32)]
+    assert crc == zlib.crc32(data[:84])
+    assert data[88:512] == bytes(424)
 
 
 def test_batches_and_records() -> None:
     """A start's record; a table and its rows; a sale; what MULTI and two more commands did."""
-    data, position, durable, chain = golden(1)[SEGMENT], 0, 0, 0
+    data, position, durable, chain = golden()[SEGMENT], 0, 0, 0
     batches = []
     for offset in (0x200, 0x400, 0x800, 0xA00):
         magic, length, first, named, unix_ms, previous, crc = struct.unpack_from("<IIQQQII", data, offset)
@@ -134,7 +138,7 @@ def row_bytes(token: int, position: int, booked: int, rank: int, buyer: bytes) -
 
 
 def test_block_and_rows() -> None:
-    data = golden(1)[ROWS]
+    data = golden()[ROWS]
     assert len(data) == 4096
     crc, number, position = struct.unpack_from("<IIQ", data)
     assert (crc, number, position) == (zlib.crc32(data[4:]), 0, 536)
@@ -145,27 +149,28 @@ def test_block_and_rows() -> None:
 
 
 def test_double_write_file() -> None:
-    data = golden(1)[DOUBLEWRITE]
+    data = golden()[DOUBLEWRITE]
     *fields, crc = struct.unpack_from("<8sI16sQQI", data)
-    assert fields == [b"KLANIDBW", 1, UUID, 536, 1]
+    assert fields == [b"KLANIDBW", 2, UUID, 536, 1]
     assert struct.unpack_from("<HHI", data, 48) == (1, 0, 0)
     assert crc == zlib.crc32(data[:44] + data[48:56])
-    assert data[4096:] == golden(1)[ROWS]
+    assert data[4096:] == golden()[ROWS]
 
 
 def test_checkpoint() -> None:
-    head, _, body = golden(1)[CHECKPOINT].partition(b"\n")
-    assert head == b"KLANICKP 1 %08x" % zlib.crc32(body)
+    head, _, body = golden()[CHECKPOINT].partition(b"\n")
+    assert head == b"KLANICKP 2 %08x" % zlib.crc32(body)
     assert body.decode() == (
         '{"uuid":"00010001000100010001000100010001","epoch":1,"position":536,"tokens":1048576,"next_table":2,'
         '"index_file":"index-0000000000000218","tables":[{"number":1,"name":"seats","schema":'
         '[["is_booked","U8",1],["rank","U16",1],["price","U32",0],["serial","U64",0],["balance","I64",0],'
-        '["buyer","BYTES 6",1]],"directories":[0],"rows":4,"position":536}],"catalog_position":204}'
+        '["buyer","BYTES 6",1]],"directories":[0],"rows":4,"position":536,"is_owned":false}],'
+        '"catalog_position":204,"event_files":{},"store_ms":0}'
     )
 
 
 def test_index_file() -> None:
-    data = golden(1)[INDEX]
+    data = golden()[INDEX]
     magic, crc, length = struct.unpack_from("<8sII", data)
     assert (magic, crc) == (b"KLANIIDX", zlib.crc32(data[16:]))
     assert data[16 : 16 + length] == (
@@ -175,41 +180,76 @@ def test_index_file() -> None:
     assert data[16 + length :][:24] == struct.pack("<IIHHI4H", 12346, 1, 0, 3, 16, 0, 1, 2, 60)
 
 
+def test_an_event() -> None:
+    """Of a hold, by its msgpack: a map of letters; what is 0 or empty is not there."""
+    event = Event(
+        Verb.HOLD, 1, 7, 300, (5, 6), b"ann", 107, {"is_booked": 0}, request=b"r", args=b"d", answer=b"w"
+    )
+    assert encode(event) == bytes.fromhex(
+        "8ba17602a17401a16107a16bcd012ca172920506a16fc403616e6ea1646b"
+        "a16381a969735f626f6f6b656400a171c40172a167c40164a177c40177"
+    )
+    record = record_of(1, b"body")
+    assert record == struct.pack("<IBBHIQ", 24, 9, 0, 1, 0, 0) + b"body"
+
+
+def test_an_event_file() -> None:
+    disk = FakeDisk()
+    disk.make_directory(DIRECTORY)
+    path = DIRECTORY / "events-01"
+    assert [*event_files.save(disk, path, [b"one", b"three"])][-1:] in ([], [None])
+    rest = b"\x03\0\0\0one\x05\0\0\0three"
+    counts = struct.pack("<II", 2, zlib.crc32(rest))
+    assert bytes(disk.named[path].seen) == b"KLANIEVT" + struct.pack("<I", zlib.crc32(counts)) + counts + rest
+
+
 # --- other versions -----------------------------------------------------------------------------------
 
 
-def of_version_2(name: Path) -> Image:
-    """As a later program might leave them: one file names version 2, all checksums are right."""
-    image = dict(golden(1))
+def of_version(version: int, name: Path) -> Image:
+    """As another program might leave them: one file names that version, all checksums are right."""
+    image = dict(golden())
     data = bytearray(image[name])
     if name == CHECKPOINT:
-        data[9:10] = b"2"
+        data[9:10] = b"%d" % version
+    elif version == 1:  # had no head, so its checksum comes where that begins
+        data = bytearray(golden(1)[SEGMENT])
     else:
-        data[8:12] = struct.pack("<I", 2)
-        struct.pack_into("<I", data, 52, zlib.crc32(data[:52]))
+        data[8:12] = struct.pack("<I", version)
+        struct.pack_into("<I", data, 84, zlib.crc32(data[:84]))
     image[name] = bytes(data)
     return image
 
 
 @pytest.mark.parametrize("name", [CHECKPOINT, SEGMENT], ids=str)
-def test_version_2_is_refused_and_both_versions_are_named(name: Path, tmp_path: Path) -> None:
-    image = of_version_2(name)
+@pytest.mark.parametrize("version", [1, 3])
+def test_another_version_is_refused_and_both_are_named(version: int, name: Path, tmp_path: Path) -> None:
+    image = of_version(version, name)
     disk = disk_of(image)
-    with pytest.raises(StartError, match=rf"{name.name}: format version 2, this program reads 1") as caught:
+    said = f"{name.name}: format version {version}, this program reads 2"
+    with pytest.raises(StartError, match=said) as caught:
         open_store(disk)
     assert not isinstance(caught.value, DamageError), "it may be sound: it is another program's"
     assert {path.relative_to(DIRECTORY): data for path, data in disk.image().items()} == image
-    assert any("format version 2, this program reads 1" in trouble for trouble in check(disk, DIRECTORY))
+    assert any(said in trouble for trouble in check(disk, DIRECTORY))
     for path, data in image.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(data)
     assert main(["check", str(tmp_path)]) == 1
 
 
-def test_a_double_write_file_of_version_2_restores_nothing() -> None:
-    image = dict(golden(1))
+def test_a_directory_of_version_1_is_refused_as_a_whole() -> None:
+    image = golden(1)
+    disk = disk_of(image)
+    with pytest.raises(StartError, match="CHECKPOINT: format version 1, this program reads 2"):
+        open_store(disk)
+    assert {path.relative_to(DIRECTORY): data for path, data in disk.image().items()} == image
+
+
+def test_a_double_write_file_of_version_3_restores_nothing() -> None:
+    image = dict(golden())
     later = bytearray(image[DOUBLEWRITE])
-    later[8:12] = struct.pack("<I", 2)
+    later[8:12] = struct.pack("<I", 3)
     struct.pack_into("<I", later, 44, zlib.crc32(later[:44] + later[48:56]))
     torn = image[ROWS][:2048] + bytes(2048)
     with pytest.raises(DamageError, match="has no copy of it"):
@@ -225,5 +265,5 @@ def test_a_double_write_file_of_version_2_restores_nothing() -> None:
 def test_text_and_image_are_the_same() -> None:
     image = {Path("a"): bytes(40) + b"x" + bytes(100), Path("b"): b"", Path("c/d"): bytes(range(256))}
     assert as_image(as_text(image)) == image
-    assert as_image(as_text(golden(1))) == golden(1)
-    assert sum(map(len, golden(1).values())) < 20_000
+    assert as_image(as_text(golden())) == golden()
+    assert sum(map(len, golden().values())) < 20_000

@@ -65,6 +65,8 @@ def stopped_at(call: int, earlier: int, failure: Callable[[], BaseException]) ->
     except Crash:
         disk = disk.killed()
         return disk, open_store(disk)[0]
+    else:
+        engine.end_checkpoint(cut)  # it did without: a segment that has no room in the archive goes
     disk.fail_at = 0
     return disk, engine
 

@@ -88,7 +88,7 @@ def test_block_in_place_proves_that_its_log_was_durable() -> None:
 def test_segment_header_damage_names_both_sides(at: int) -> None:
     disk = DISK.crash()
     disk.damage(SEGMENT, at, 0x40)
-    with pytest.raises(StartError, match=r"format version 6\d+.*reads 1" if at == 8 else "checksum"):
+    with pytest.raises(StartError, match=r"format version 6\d+.*reads 2" if at == 8 else "checksum"):
         open_store(disk)
 
 
@@ -105,8 +105,8 @@ def test_other_store_is_refused() -> None:
 def test_unknown_checkpoint_version_is_refused() -> None:
     disk = DISK.crash()
     data = bytes(disk.named[DIRECTORY / NAME].seen)
-    write_file_durably(disk, DIRECTORY / NAME, data.replace(b"KLANICKP 1 ", b"KLANICKP 2 ", 1))
-    with pytest.raises(StartError, match="format version 2, this program reads 1"):
+    write_file_durably(disk, DIRECTORY / NAME, data.replace(b"KLANICKP 2 ", b"KLANICKP 3 ", 1))
+    with pytest.raises(StartError, match="format version 3, this program reads 2"):
         open_store(disk)
 
 

@@ -80,7 +80,7 @@ class Till:
         plan = self.engine.begin_checkpoint()
         try:
             if with_ballast:
-                self.engine.give_room_to(plan)
+                self.engine.give_room_to(plan, with_ballast=True)
             plan.write()
         except OSError as error:
             if not is_full(error):
@@ -97,7 +97,7 @@ class Till:
         self.commit()
         try:
             if engine.wal.pending:
-                engine.ballast.give_up()
+                engine.give_room_to_log()
                 self.commit()
                 return
             if engine.is_checkpoint_helpful or engine.is_checkpoint_missed:
