@@ -2,8 +2,10 @@
 
 `python bench/herd.py` starts a klani-resp of its own on a fresh directory, loads the table `seats`, runs the
 seed's flow and verifies. `--engine redis` is the same herd over Redis's single commands. The last line of
-output has the seed's keys in the seed's order. Exit status: 0 only if what was sold is what is stored, no
-seat was sold twice and no worker failed; 1 if not; 2 if it could not run.
+output has the seed's keys in the seed's order. `--flow claim` sells in one call per user, also over
+PostgreSQL, `--flow hold` through holds that are paid or let go, `--flow rooms` the rooms of some hotels; each
+ends with a line of its own. Exit status: 0 only if what was sold is what is stored, no seat was sold twice
+and no worker failed; 1 if not; 2 if it could not run.
 """
 
 from __future__ import annotations
@@ -28,24 +30,32 @@ try:
 except ImportError:
     sys.exit("the herd's driver is missing: pip install 'redis[hiredis]>=8,<9'")
 
-from bench import host, launch
-from bench.herd_flows import Options
+from bench import host, launch, launch_postgres
+from bench.flows import ALL_ENGINES, FLOWS
+from bench.herd_options import Options
 from bench.herd_report import Live, RawLog, options_shown, raw_log, readable, result_of, write_result
 from bench.herd_stats import Books, Outcome, Stored
-from bench.herd_store import Store, StoreProblem, client_of, store_of
+from bench.herd_store import Store, StoreProblem, store_of
 from bench.herd_workers import HerdRecord, run_herd
 
 STALL_SECONDS = 60.0
+PORTS = {"klani": 7700, "redis": 6379, "postgres": 5432}
+SIZES = {
+    "users": (100_000, "buyers, or sessions"),
+    "seats": (10_000, "rows for sale"),
+    "ranks": (10, "groups of them: ranks, or hotels"),
+    "workers": (128, "threads, each with a connection"),
+}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/herd.py", description=__doc__.partition("\n")[0])
-    parser.add_argument("--engine", choices=("klani", "redis"), default="klani")
-    parser.add_argument("--flow", choices=("exact", "pipelined"), default="exact")
-    parser.add_argument("--users", type=_positive, default=100_000)
-    parser.add_argument("--seats", type=_positive, default=10_000)
-    parser.add_argument("--ranks", type=_positive, default=10)
-    parser.add_argument("--workers", type=_positive, default=128, help="threads, each with a connection")
+    parser.add_argument("--engine", choices=ALL_ENGINES, default="klani")
+    parser.add_argument("--flow", choices=tuple(FLOWS), default="exact")
+    for name, (default, text) in SIZES.items():
+        parser.add_argument(
+            f"--{name}", type=_positive, help=f"{text}; {default} unless the flow has its own"
+        )
     parser.add_argument("--processes", type=_positive, default=4)
     parser.add_argument("--seed", type=int, help="of ranks and choices; printed; random unless given")
     parser.add_argument("--seed-shortcut", action="store_true", help="a worker remembers sold-out ranks")
@@ -53,6 +63,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--owner", choices=("none", "uuid"), default="none", help="OWNER of each attempt (klani)"
     )
+    parser.add_argument("--confirm-rate", type=_share, default=0.7, help="of holds that are paid (hold)")
+    parser.add_argument("--hold-ms", type=_positive, default=250, help="until a hold is over (hold)")
+    parser.add_argument("--think-ms", type=int, default=2, help="from hold to payment, on average (hold)")
     parser.add_argument("--host", help="of a running server; else one is started")
     parser.add_argument("--port", type=_positive)
     parser.add_argument("--unixsocket", help="of a running server, in place of host and port")
@@ -66,7 +79,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, help="directory for raw log, host facts, JSON and the server's files"
     )
-    return parser.parse_args(arguments)
+    told = parser.parse_args(arguments)
+    flow = FLOWS[told.flow]
+    if told.engine not in flow.engines:
+        parser.error(f"--flow {told.flow} is for --engine {' or '.join(flow.engines)}")
+    if told.engine == "postgres" and told.appendfsync != "always":
+        parser.error("--engine postgres runs with fsync and synchronous_commit on only")
+    for name, (default, _) in SIZES.items():
+        if getattr(told, name) is None:
+            setattr(told, name, flow.defaults.get(name, default))
+    return told
 
 
 def _positive(text: str) -> int:
@@ -76,8 +98,14 @@ def _positive(text: str) -> int:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0 and at most 1")
+    return value
+
+
 def options_of(told: argparse.Namespace) -> Options:
-    default_port = 6379 if told.engine == "redis" else 7700
     return Options(
         engine=told.engine,
         flow=told.flow,
@@ -90,8 +118,12 @@ def options_of(told: argparse.Namespace) -> Options:
         lease_ms=told.lease_ms,
         owner=told.owner,
         seed_shortcut=told.seed_shortcut,
+        confirm_rate=told.confirm_rate,
+        hold_ms=told.hold_ms,
+        think_ms=told.think_ms,
+        goods=FLOWS[told.flow].goods,
         host=told.host or "127.0.0.1",
-        port=told.port or default_port,
+        port=told.port or PORTS[told.engine],
         unixsocket=told.unixsocket,
     )
 
@@ -116,6 +148,10 @@ def server_for(told: argparse.Namespace, output: Path) -> Iterator[launch.Server
     directory = output / "server"
     if directory.exists():
         shutil.rmtree(directory)  # an earlier run's, in the same output directory
+    if told.engine == "postgres":
+        with launch_postgres.postgres(directory, *told.server_arg, connections=told.workers) as server:
+            yield server
+        return
     start = launch.redis if told.engine == "redis" else launch.klani
     server = start(directory, *told.server_arg, appendfsync=told.appendfsync)
     try:
@@ -128,10 +164,13 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
     with server_for(told, output) as server, raw_log(output) as log:
         if server is not None:
             options = replace(options, host=server.host, port=server.port)
-        introduce(options, output, log)
         store = store_of(options)
+        introduce(store, options, output, log)
         options = store.prepare(options, told.drop)
-        print(f"loaded {options.seats} seats in {options.ranks} ranks", flush=True)
+        print(
+            f"loaded {options.seats} {options.goods.table} in {options.ranks} {options.goods.group}s",
+            flush=True,
+        )
         cpu_before = server.cpu_seconds() if server is not None else (0.0, 0.0)
         with Live(options) as live:
             record = run_herd(options, live.second, STALL_SECONDS)
@@ -139,16 +178,20 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
         return conclude(options, record, re_read(store, options), usage, log)
 
 
-def introduce(options: Options, output: Path, log: RawLog) -> None:
+def introduce(store: Store, options: Options, output: Path, log: RawLog) -> None:
     """Says and records what is about to run, and on what."""
     facts = host.facts(output)
-    client = client_of(options)
-    facts["server"] = host.server_info(client)
-    client.close()
-    policy = facts["server"].get("config_appendfsync", "unknown")
+    server = facts["server"] = store.facts()
+    policy = {
+        name.removeprefix("config_"): server[name]
+        for name in ("config_appendfsync", "fsync", "synchronous_commit")
+        if name in server
+    }
     print(" ".join(f"{name}={value}" for name, value in options_shown(options).items()))
-    print(f"seed {options.seed}, appendfsync {policy}", flush=True)
-    log.line("start", options=options_shown(options), seed=options.seed, appendfsync=policy)
+    print(
+        f"seed {options.seed}, {', '.join(map(' '.join, policy.items())) or 'durability unknown'}", flush=True
+    )
+    log.line("start", options=options_shown(options), seed=options.seed, **policy)
     log.line("host", **facts)
     log.file("host.json", facts)
 
@@ -157,7 +200,7 @@ def re_read(store: Store, options: Options) -> Stored:
     """A server that is gone verifies nothing, and that too is a result."""
     try:
         return store.stored(options)
-    except (redis.RedisError, OSError) as error:
+    except (StoreProblem, redis.RedisError, OSError) as error:
         return Stored(0, {}, 0, (f"storage could not be re-read: {error}",))
 
 
@@ -166,11 +209,12 @@ def _server_usage(server: launch.Server | None, cpu_before: tuple[float, float])
     if server is None or server.process.poll() is not None:
         return {}
     user, system = server.cpu_seconds()
-    return {
+    usage = {
         "cpu_user_seconds": round(user - cpu_before[0], 3),
         "cpu_system_seconds": round(system - cpu_before[1], 3),
-        "rss_bytes": server.rss_bytes(),
     }
+    # PostgreSQL is many processes with shared memory: the first one's figure would say nothing.
+    return usage if server.name == "postgres" else usage | {"rss_bytes": server.rss_bytes()}
 
 
 def conclude(

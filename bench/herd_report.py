@@ -16,19 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.herd_flows import Options
-from bench.herd_stats import (
-    COMMANDS,
-    EVENTS,
-    READS,
-    SECONDS_COLUMNS,
-    UPDATES,
-    Outcome,
-    final_line,
-    merged,
-    per_second,
-    summary,
-)
+from bench.flows import FLOWS
+from bench.herd_final import final_line
+from bench.herd_options import Options
+from bench.herd_stats import Outcome, merged, per_second, summary
 from bench.herd_workers import HerdRecord
 
 try:
@@ -44,7 +35,8 @@ class Live:
     """A sample line each second, and on a terminal a progress bar of users served below them."""
 
     def __init__(self, options: Options) -> None:
-        self._last = [0] * len(SECONDS_COLUMNS)
+        self._kind = FLOWS[options.flow].kind
+        self._last = [0] * len(self._kind.columns)
         self._progress: Progress | None = None
         if Progress is not None and sys.stdout.isatty():
             columns = (TextColumn("users served"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -65,19 +57,22 @@ class Live:
             self._progress.stop()
 
     def second(self, second: int, counts: list[int]) -> None:
-        """`counts` are totals since the release, in the order of SECONDS_COLUMNS."""
-        total = dict(zip(SECONDS_COLUMNS, counts, strict=True))
-        fresh = {name: total[name] - before for name, before in zip(SECONDS_COLUMNS, self._last, strict=True)}
+        """`counts` are totals since the release, in the order of the kind's columns."""
+        kind = self._kind
+        total = dict(zip(kind.columns, counts, strict=True))
+        fresh = {name: total[name] - before for name, before in zip(kind.columns, self._last, strict=True)}
         self._last = counts
+        left = "".join(f" {name}={total[name]}" for name in kind.left)
         line = (
             f"sample second={second + 1} qps={fresh['reads'] + fresh['updates']} reads={fresh['reads']} "
             f"updates={fresh['updates']} commands={fresh['commands']} "
-            f"lock_conflicts={fresh['lock_conflicts']} sold={total['sold']} no_ticket={total['no_ticket']}"
+            f"{kind.conflict}={fresh[kind.conflict]} sold={total['sold']}{left}"
         )
         if self._progress is None:
             print(line, flush=True)
             return
-        self._progress.update(self._task, completed=total["sold"] + total["no_ticket"])
+        served = total["sold"] + sum(total[name] for name in kind.left)
+        self._progress.update(self._task, completed=served)
         self._progress.console.print(line, markup=False)
 
 
@@ -113,24 +108,27 @@ def result_of(
     options: Options, outcome: Outcome, record: HerdRecord, server: dict[str, Any]
 ) -> dict[str, Any]:
     """The result as one JSON object."""
-    tally = outcome.tally
+    tally, kind = outcome.tally, outcome.tally.kind
     seconds = per_second(tally, outcome.wall_seconds)
     latencies = {
-        "read": summary(merged(tally.took_us, READS)),
-        "update": summary(merged(tally.took_us, UPDATES)),
+        name: summary(merged(tally.took_us, commands))
+        for name, commands in (("read", kind.reads), ("update", kind.updates))
+        if commands
     }
-    line = final_line(outcome)
+    line = final_line(options.flow, outcome)
     return {
         "final": dict(part.split("=") for part in line.split()[1:]),
         "final_line": line,
         "problems": outcome.problems(),
         "options": options_shown(options),
         "wall_seconds": outcome.wall_seconds,
+        "sold": outcome.sold,
+        "verified_sold": outcome.stored.verified_sold,
         "round_trips": tally.round_trips,
         "commands_total": tally.count(),
-        "commands": {name: summary(tally.took_us[name]) for name in COMMANDS},
+        "commands": {name: summary(tally.took_us[name]) for name in kind.commands},
         "latencies_us": latencies,
-        "events": {name: tally.event(name) for name in EVENTS},
+        "events": {name: tally.event(name) for name in kind.events},
         "double_sold": list(outcome.books.double_sold),
         "verification": outcome.stored.details,
         "clients_cpu_seconds": record.clients_cpu_seconds,
@@ -141,7 +139,7 @@ def result_of(
 
 def options_shown(options: Options) -> dict[str, Any]:
     """What was asked for, without addresses and paths of a machine."""
-    hidden = ("host", "port", "unixsocket", "scripts")
+    hidden = ("host", "port", "unixsocket", "scripts", "goods")
     shown = {name: value for name, value in asdict(options).items() if name not in hidden}
     return shown | {"transport": "tcp" if options.unixsocket is None else "unix"}
 
@@ -149,8 +147,8 @@ def options_shown(options: Options) -> dict[str, Any]:
 def write_result(log: RawLog, result: dict[str, Any], outcome: Outcome, record: HerdRecord) -> None:
     for row in result["seconds"]:
         log.line("second", **row)
-    for name in COMMANDS:
-        log.line("command", command=name, unit="us", **result["commands"][name])
+    for name, latencies in result["commands"].items():
+        log.line("command", command=name, unit="us", **latencies)
     for name, latencies in result["latencies_us"].items():
         log.line("command", command=name, unit="us", **latencies)
     for name, count in result["events"].items():
@@ -179,7 +177,6 @@ def write_result(log: RawLog, result: dict[str, Any], outcome: Outcome, record: 
 def readable(options: Options, result: dict[str, Any]) -> Iterator[str]:
     """The section before the final line."""
     wall = result["wall_seconds"]
-    final = result["final"]
     yield ""
     yield f"{options.engine}, flow {options.flow}, {options.workers} workers in {options.processes} processes"
     if options.seed_shortcut:
@@ -193,7 +190,8 @@ def readable(options: Options, result: dict[str, Any]) -> Iterator[str]:
     yield ", ".join(f"{name} {count}" for name, count in result["events"].items())
     yield f"CPU: clients {result['clients_cpu_seconds']:.2f} s{_server_cpu(result['server'])}"
     yield f"storage re-read: {', '.join(f'{name} {value}' for name, value in result['verification'].items())}"
-    yield f"sold {final['sold']}, verified {final['verified_sold']}, sold twice {len(result['double_sold'])}"
+    verified = result["verified_sold"]
+    yield f"sold {result['sold']}, verified {verified}, sold twice {len(result['double_sold'])}"
     for problem in result["problems"]:
         yield f"PROBLEM: {problem}"
     yield ""
@@ -202,7 +200,6 @@ def readable(options: Options, result: dict[str, Any]) -> Iterator[str]:
 def _server_cpu(server: dict[str, Any]) -> str:
     if "cpu_user_seconds" not in server:
         return ""
-    return (
-        f", server {server['cpu_user_seconds']:.2f} s user + {server['cpu_system_seconds']:.2f} s system"
-        f"; its memory {server['rss_bytes'] / 2**20:.0f} MiB"
-    )
+    memory = f"; its memory {server['rss_bytes'] / 2**20:.0f} MiB" if "rss_bytes" in server else ""
+    used = f"{server['cpu_user_seconds']:.2f} s user + {server['cpu_system_seconds']:.2f} s system"
+    return f", server {used}{memory}"

@@ -12,12 +12,35 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-COMMANDS = ("INTERSECT", "TRYLOCK", "SEEK", "REPLACE", "UNLOCK")
-READS = ("INTERSECT", "SEEK")
-UPDATES = ("REPLACE",)
-EVENTS = ("lock_conflicts", "already_sold", "no_ticket", "lease_lost", "exhausted")
 PERCENTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999))
-SECONDS_COLUMNS = ("reads", "updates", "commands", "sold", *EVENTS)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the record of a flow is made of."""
+
+    commands: tuple[str, ...]
+    reads: tuple[str, ...]
+    updates: tuple[str, ...]
+    events: tuple[str, ...]
+    conflict: str  # the event that one must ask again after
+    left: tuple[str, ...]  # the events that a user leaves with who buys nothing
+    sells_all: bool = False  # nothing may be left at the end
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is counted per second."""
+        return ("reads", "updates", "commands", "sold", *self.events)
+
+
+SEED = Kind(
+    commands=("INTERSECT", "TRYLOCK", "SEEK", "REPLACE", "UNLOCK"),
+    reads=("INTERSECT", "SEEK"),
+    updates=("REPLACE",),
+    events=("lock_conflicts", "already_sold", "no_ticket", "lease_lost", "exhausted"),
+    conflict="lock_conflicts",
+    left=("no_ticket",),
+)
 
 
 def _arrays(names: Iterable[str]) -> dict[str, array[int]]:
@@ -28,25 +51,34 @@ def _arrays(names: Iterable[str]) -> dict[str, array[int]]:
 class Tally:
     """One worker's record, or several merged. `took_us` and `ended_ms` of a command go together."""
 
-    took_us: dict[str, array[int]] = field(default_factory=lambda: _arrays(COMMANDS))
-    ended_ms: dict[str, array[int]] = field(default_factory=lambda: _arrays(COMMANDS))
-    events_ms: dict[str, array[int]] = field(default_factory=lambda: _arrays(EVENTS))
+    kind: Kind = SEED
+    took_us: dict[str, array[int]] = field(init=False)
+    ended_ms: dict[str, array[int]] = field(init=False)
+    events_ms: dict[str, array[int]] = field(init=False)
     sold_seat: array[int] = field(default_factory=lambda: array("I"))
     sold_buyer: array[int] = field(default_factory=lambda: array("I"))
     sold_worker: array[int] = field(default_factory=lambda: array("I"))
     sold_ms: array[int] = field(default_factory=lambda: array("I"))
     round_trips: int = 0
 
+    def __post_init__(self) -> None:
+        self.took_us = _arrays(self.kind.commands)
+        self.ended_ms = _arrays(self.kind.commands)
+        self.events_ms = _arrays(self.kind.events)
+
     def event(self, name: str) -> int:
         return len(self.events_ms[name])
 
-    def count(self, commands: Iterable[str] = COMMANDS) -> int:
-        return sum(len(self.took_us[command]) for command in commands)
+    def count(self, commands: Iterable[str] | None = None) -> int:
+        """How many of these commands, or of all, were answered."""
+        wanted = self.kind.commands if commands is None else commands
+        return sum(len(self.took_us[command]) for command in wanted)
 
     def snapshot(self) -> list[int]:
-        """Counts in the order of SECONDS_COLUMNS."""
-        row = [self.count(READS), self.count(UPDATES), self.count(), len(self.sold_seat)]
-        return row + [len(self.events_ms[name]) for name in EVENTS]
+        """Counts in the order of the kind's columns."""
+        kind = self.kind
+        row = [self.count(kind.reads), self.count(kind.updates), self.count(), len(self.sold_seat)]
+        return row + [len(self.events_ms[name]) for name in kind.events]
 
     def add(self, other: Tally) -> None:
         pairs = (
@@ -94,14 +126,16 @@ def merged(samples: Mapping[str, array[int]], names: Iterable[str]) -> array[int
 
 def per_second(tally: Tally, wall_seconds: float) -> list[dict[str, int]]:
     """What ended in each second since the release; the last one may be a part of a second."""
-    by_command = {name: _seconds(tally.ended_ms[name]) for name in COMMANDS}
-    columns = {name: _seconds(tally.events_ms[name]) for name in EVENTS} | {"sold": _seconds(tally.sold_ms)}
+    kind = tally.kind
+    by_command = {name: _seconds(tally.ended_ms[name]) for name in kind.commands}
+    columns = {name: _seconds(tally.events_ms[name]) for name in kind.events}
+    columns["sold"] = _seconds(tally.sold_ms)
     rows = []
     for second in range(max(1, math.ceil(wall_seconds))):
         row = {
             "second": second,
-            "reads": sum(by_command[name][second] for name in READS),
-            "updates": sum(by_command[name][second] for name in UPDATES),
+            "reads": sum(by_command[name][second] for name in kind.reads),
+            "updates": sum(by_command[name][second] for name in kind.updates),
             "commands": sum(seconds[second] for seconds in by_command.values()),
         }
         rows.append(row | {name: seconds[second] for name, seconds in columns.items()})
@@ -179,33 +213,14 @@ class Outcome:
             found.append(f"{len(wrong)} seats whose stored buyer is not the one in the books: {_some(wrong)}")
         if self.stored.rows != self.seats:
             found.append(f"{self.stored.rows} rows in storage, not {self.seats}")
-        served = self.sold + self.tally.event("no_ticket")
+        kind = self.tally.kind
+        served = self.sold + sum(self.tally.event(name) for name in kind.left)
         if not self.failed_workers and served != self.users:
             found.append(f"{served} users were served, not {self.users}")
+        if kind.sells_all and self.sold != self.seats:
+            found.append(f"{self.seats - self.sold} of {self.seats} were not sold")
         return found
 
 
 def _some(seats: Sequence[int]) -> str:
     return ", ".join(map(str, seats[:10])) + (" ..." if len(seats) > 10 else "")
-
-
-def final_line(outcome: Outcome) -> str:
-    """The seed's last line: same keys, same order."""
-    tally = outcome.tally
-    values = {
-        "users": outcome.users,
-        "seats": outcome.seats,
-        "sold": outcome.sold,
-        "verified_sold": outcome.stored.verified_sold,
-        "read_queries": tally.count(READS),
-        "updates": tally.count(UPDATES),
-        "peak_qps": peak_qps(per_second(tally, outcome.wall_seconds)),
-        "read_p90_us": percentile(sorted(merged(tally.took_us, READS)), 0.9),
-        "update_p90_us": percentile(sorted(merged(tally.took_us, UPDATES)), 0.9),
-        "lock_conflicts": tally.event("lock_conflicts"),
-        "already_sold": tally.event("already_sold"),
-        "no_ticket": tally.event("no_ticket"),
-        "failed_workers": outcome.failed_workers,
-        "wall_secs": f"{outcome.wall_seconds:.3f}",
-    }
-    return "thundering_herd_done " + " ".join(f"{key}={value}" for key, value in values.items())

@@ -1,4 +1,4 @@
-"""Creates, loads and re-reads the herd's table, on either engine, through one ordinary redis-py client."""
+"""Creates, loads and re-reads the herd's table, on any engine, through one ordinary client."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bench.herd_flows import REDIS_REPLACE, REDIS_UNLOCK, TABLE, Options
+from bench import herd_redis, host
+from bench.herd_options import BOOKED, Options
 from bench.herd_stats import Stored
 
 BATCH = 1000  # commands per pipeline
-SCHEMA = ("rank", "U32", "INDEX", "seat_no", "U32", "is_booked", "U32", "INDEX", "buyer", "U32")
 
 
 class StoreProblem(RuntimeError):
@@ -22,6 +22,11 @@ class StoreProblem(RuntimeError):
 
 
 class Store(Protocol):
+    """Raises StoreProblem, redis.RedisError or OSError when the server does not do as it should."""
+
+    def facts(self) -> dict[str, Any]:
+        """The server's version and what it says of its durability."""
+
     def prepare(self, options: Options, drop: bool) -> Options:
         """Creates and loads the table; answers the options with what the flows need besides."""
 
@@ -30,6 +35,10 @@ class Store(Protocol):
 
 
 def store_of(options: Options) -> Store:
+    if options.engine == "postgres":
+        from bench.herd_postgres import PostgresStore  # here: its client need not be installed
+
+        return PostgresStore(options)
     client = client_of(options)
     return KlaniStore(client) if options.engine == "klani" else RedisStore(client)
 
@@ -47,8 +56,14 @@ def client_of(options: Options) -> Any:
 
 
 def seat_row(seat: int, options: Options) -> dict[str, int]:
-    """A free seat: ranks take turns, seat_no counts within the rank from 1."""
-    return {"rank": seat % options.ranks, "seat_no": seat // options.ranks + 1, "is_booked": 0, "buyer": 0}
+    """A free seat: groups take turns, the number counts within the group from 1."""
+    goods = options.goods
+    return {
+        goods.group: seat % options.ranks,
+        goods.number: seat // options.ranks + 1,
+        BOOKED: 0,
+        goods.buyer: 0,
+    }
 
 
 def _batches(total: int) -> Iterator[range]:
@@ -56,101 +71,125 @@ def _batches(total: int) -> Iterator[range]:
         yield range(start, min(start + BATCH, total))
 
 
-class KlaniStore:
+class Recount:
+    """What a re-reading finds, row by row."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self.rows = 0
+        self.buyers: dict[int, int] = {}
+        self.complaints: list[str] = []
+
+    def add(self, seat: int, row: dict[str, Any]) -> None:
+        """Group and number, which a sale may write again, must be what they were."""
+        goods = self._options.goods
+        self.rows += 1
+        expected = seat_row(seat, self._options)
+        changed = [name for name in (goods.group, goods.number) if int(row[name]) != expected[name]]
+        if changed:
+            self.complaints.append(f"row {seat}: {', '.join(changed)} changed: {row}")
+        if int(row[BOOKED]):
+            self.buyers[seat] = int(row[goods.buyer])
+
+
+class _RedisFacts:
+    """What the two engines that speak Redis's protocol have in common."""
+
     def __init__(self, client: Any) -> None:
         self._client = client
 
+    def facts(self) -> dict[str, Any]:
+        return host.server_info(self._client)
+
+
+class KlaniStore(_RedisFacts):
     def prepare(self, options: Options, drop: bool) -> Options:
+        goods = options.goods
         if drop:
-            self._client.execute_command("KL.DROP", TABLE)
+            self._client.execute_command("KL.DROP", goods.table)
         try:
-            self._client.execute_command("KL.CREATE", TABLE, "SCHEMA", *SCHEMA)
+            self._client.execute_command("KL.CREATE", goods.table, "SCHEMA", *goods.schema)
         except redis.ResponseError as error:
             if not str(error).startswith("EXISTS"):
                 raise
-            raise StoreProblem("the server has a table `seats` already; --drop drops it first") from error
+            text = f"the server has a table `{goods.table}` already; --drop drops it first"
+            raise StoreProblem(text) from error
         for batch in _batches(options.seats):
             pipeline = self._client.pipeline(transaction=False)
             for seat in batch:
                 fields = (part for pair in seat_row(seat, options).items() for part in pair)
-                pipeline.execute_command("KL.INSERT", b"%s:%d" % (TABLE, seat), *fields)
+                pipeline.execute_command("KL.INSERT", goods.key(seat), *fields)
             pipeline.execute()
         return options
 
     def stored(self, options: Options) -> Stored:
+        table = options.goods.table
         report = {
             _text(name): int(value)
-            for name, value in self._client.execute_command("KL.VERIFY", TABLE, "is_booked", 1).items()
+            for name, value in self._client.execute_command("KL.VERIFY", table, BOOKED, 1).items()
         }
-        complaints = [] if report["ok"] == 1 else [f"KL.VERIFY is not ok: {report}"]
-        buyers: dict[int, int] = {}
-        rows, cursor = 0, b"0"
+        recount, cursor = Recount(options), b"0"
         while True:
-            cursor, page = self._client.execute_command("KL.SCAN", TABLE, cursor, "COUNT", BATCH)
+            cursor, page = self._client.execute_command("KL.SCAN", table, cursor, "COUNT", BATCH)
             for seat, row in page:
-                rows += 1
-                complaints += _complaints_about(int(seat), row, options)
-                if int(row[b"is_booked"]):
-                    buyers[int(seat)] = int(row[b"buyer"])
+                recount.add(int(seat), _named(row))
             if int(cursor) == 0:
                 break
-        if len(buyers) != report["matched"]:
-            complaints.append(f"KL.SCAN shows {len(buyers)} booked seats, KL.VERIFY {report['matched']}")
-        return Stored(report["matched"], buyers, rows, tuple(complaints), report)
+        if options.flow == "hold":  # a hold that is over no longer shows, and every seat is sold
+            report["holds"] = len(self._client.execute_command("KL.HOLDS", table))
+            if report["holds"]:
+                recount.complaints.append(f"{report['holds']} holds are left")
+        if report["ok"] != 1:
+            recount.complaints.append(f"KL.VERIFY is not ok: {report}")
+        if len(recount.buyers) != report["matched"]:
+            recount.complaints.append(
+                f"KL.SCAN shows {len(recount.buyers)} booked seats, KL.VERIFY {report['matched']}"
+            )
+        return Stored(report["matched"], recount.buyers, recount.rows, tuple(recount.complaints), report)
 
 
-class RedisStore:
-    """A row is a HASH `seats:<id>`, a rank's free seats a SET `free:<rank>`, a lock the key `lock:<id>`."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
+class RedisStore(_RedisFacts):
+    """A row is a HASH `<table>:<id>`, a group's free rows a SET `free:<group>`, a lock a key `lock:<id>`."""
 
     def prepare(self, options: Options, drop: bool) -> Options:
+        goods = options.goods
         if drop:
             for batch in _batches(options.seats):
-                self._client.unlink(*(key for seat in batch for key in (f"seats:{seat}", f"lock:{seat}")))
-            self._client.unlink(*(f"free:{rank}" for rank in range(options.ranks)))
+                self._client.unlink(*(key for seat in batch for key in (goods.key(seat), f"lock:{seat}")))
+            self._client.unlink(*map(goods.free_set, range(options.ranks)))
         if self._client.dbsize():
             raise StoreProblem("the Redis database is not empty; --drop drops what an earlier herd left")
         for batch in _batches(options.seats):
             pipeline = self._client.pipeline(transaction=False)
             for seat in batch:
                 row = seat_row(seat, options)
-                pipeline.hset(f"seats:{seat}", mapping=row)
-                pipeline.sadd(f"free:{row['rank']}", seat)
+                pipeline.hset(goods.key(seat), mapping=row)
+                pipeline.sadd(goods.free_set(row[goods.group]), seat)
             pipeline.execute()
-        shas = [_bytes(self._client.script_load(script)) for script in (REDIS_REPLACE, REDIS_UNLOCK)]
-        return replace(options, scripts=(shas[0], shas[1]))
+        shas = [_bytes(self._client.script_load(script)) for script in herd_redis.scripts(goods)]
+        return replace(options, scripts=tuple(shas))
 
     def stored(self, options: Options) -> Stored:
-        buyers: dict[int, int] = {}
-        complaints: list[str] = []
-        rows = 0
+        goods, recount = options.goods, Recount(options)
         for batch in _batches(options.seats):
             pipeline = self._client.pipeline(transaction=False)
             for seat in batch:
-                pipeline.hgetall(f"seats:{seat}")
+                pipeline.hgetall(goods.key(seat))
             for seat, row in zip(batch, pipeline.execute(), strict=True):
-                if not row:
-                    continue
-                rows += 1
-                complaints += _complaints_about(seat, row, options)
-                if int(row[b"is_booked"]):
-                    buyers[seat] = int(row[b"buyer"])
+                if row:
+                    recount.add(seat, _named(row))
         pipeline = self._client.pipeline(transaction=False)
-        for rank in range(options.ranks):
-            pipeline.scard(f"free:{rank}")
+        for group in range(options.ranks):
+            pipeline.scard(goods.free_set(group))
         free = sum(pipeline.execute())
-        if free + len(buyers) != rows:
-            complaints.append(f"{free} seats in the free sets and {len(buyers)} booked are not {rows}")
-        return Stored(len(buyers), buyers, rows, tuple(complaints), {"rows": rows, "free": free})
+        booked, rows = len(recount.buyers), recount.rows
+        if free + booked != rows:
+            recount.complaints.append(f"{free} seats in the free sets and {booked} booked are not {rows}")
+        return Stored(booked, recount.buyers, rows, tuple(recount.complaints), {"rows": rows, "free": free})
 
 
-def _complaints_about(seat: int, row: dict[bytes, Any], options: Options) -> list[str]:
-    """Whether rank and seat_no, which a sale writes again, are what they were."""
-    expected = seat_row(seat, options)
-    changed = [name for name in ("rank", "seat_no") if int(row[name.encode()]) != expected[name]]
-    return [f"seat {seat}: {', '.join(changed)} changed: {row}"] if changed else []
+def _named(row: dict[bytes, Any]) -> dict[str, Any]:
+    return {name.decode(): value for name, value in row.items()}
 
 
 def _text(value: bytes | str) -> str:

@@ -21,19 +21,20 @@ from multiprocessing.context import SpawnProcess
 from random import Random
 from typing import Any
 
-from bench.herd_flows import Options, Wire, Worker, connect, verbs_of
-from bench.herd_stats import SECONDS_COLUMNS, Tally
+from bench.flows import FLOWS
+from bench.herd_options import Options
+from bench.herd_stats import Kind, Tally
+from bench.herd_wire import Worker, open_wire
 
 CONNECT_SECONDS_MAX = 120.0
 PUBLISH_SECONDS = 0.1
-COLUMNS = len(SECONDS_COLUMNS)
 
 
 @dataclass
 class ProcessRecord:
     """What one process hands back. `ended_ns` is of the monotonic clock, which all processes share."""
 
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally
     failures: list[str] = field(default_factory=list)  # one traceback per failed worker
     ended_ns: int = 0
     cpu_seconds: float = 0.0
@@ -51,7 +52,7 @@ class HerdRecord:
 
 @dataclass
 class _Shared:
-    """What the processes share; `live` has COLUMNS counts per process."""
+    """What the processes share; `live` has a count per process for each of the kind's columns."""
 
     ready: Any
     release: Any
@@ -67,11 +68,12 @@ def run_herd(
     A herd that does nothing for `stall_seconds` is ended; its workers count as failed.
     """
     context = multiprocessing.get_context("spawn")
+    kind = FLOWS[options.flow].kind
     shared = _Shared(
         ready=context.Barrier(options.processes + 1, timeout=CONNECT_SECONDS_MAX),
         release=context.Barrier(options.processes + 1, timeout=CONNECT_SECONDS_MAX),
         origin_ns=context.RawValue("Q", 0),
-        live=context.RawArray("Q", options.processes * COLUMNS),
+        live=context.RawArray("Q", options.processes * len(kind.columns)),
     )
     processes: dict[Pipe, tuple[SpawnProcess, int]] = {}
     try:
@@ -86,7 +88,7 @@ def run_herd(
         shared.ready.wait()
         shared.origin_ns.value = time.perf_counter_ns()
         shared.release.wait()
-        return _collect(processes, shared, on_second, stall_seconds)
+        return _collect(kind, processes, shared, on_second, stall_seconds)
     finally:
         for process, _ in processes.values():
             if process.is_alive():
@@ -95,21 +97,23 @@ def run_herd(
 
 
 def _collect(
+    kind: Kind,
     processes: dict[Pipe, tuple[SpawnProcess, int]],
     shared: _Shared,
     on_second: Callable[[int, list[int]], None],
     stall_seconds: float,
 ) -> HerdRecord:
     origin = shared.origin_ns.value
-    whole = HerdRecord(Tally(), [], 0.0, 0.0)
+    whole = HerdRecord(Tally(kind), [], 0.0, 0.0)
+    columns = len(kind.columns)
     open_pipes = set(processes)
-    second, last_counts, last_change = 0, [0] * COLUMNS, time.perf_counter()
+    second, last_counts, last_change = 0, [0] * columns, time.perf_counter()
     while open_pipes:
         due = origin / 1e9 + second + 1
         for pipe in wait_for_any(list(open_pipes), timeout=max(0.0, due - time.perf_counter())):
             assert isinstance(pipe, Pipe)
             open_pipes.discard(pipe)
-            record = _receive(pipe, processes[pipe][1])
+            record = _receive(kind, pipe, processes[pipe][1])
             whole.tally.add(record.tally)
             whole.failures += record.failures
             whole.clients_cpu_seconds += record.cpu_seconds
@@ -117,7 +121,7 @@ def _collect(
         now = time.perf_counter()
         if now < due:
             continue
-        counts = [sum(shared.live[column::COLUMNS]) for column in range(COLUMNS)]
+        counts = [sum(shared.live[column::columns]) for column in range(columns)]
         on_second(second, counts)
         second += 1
         if counts != last_counts:
@@ -132,7 +136,7 @@ def _collect(
     return whole
 
 
-def _receive(pipe: Pipe, workers: int) -> ProcessRecord:
+def _receive(kind: Kind, pipe: Pipe, workers: int) -> ProcessRecord:
     """A process that ended without a word takes all its workers with it."""
     try:
         record = pipe.recv()
@@ -140,7 +144,7 @@ def _receive(pipe: Pipe, workers: int) -> ProcessRecord:
         return record
     except EOFError:
         lost = ["the worker's process ended without handing back its record"] * workers
-        return ProcessRecord(failures=lost, ended_ns=time.perf_counter_ns())
+        return ProcessRecord(Tally(kind), lost, time.perf_counter_ns())
 
 
 def _workers_of(process: int, options: Options) -> range:
@@ -157,7 +161,7 @@ class _Thread:
     """One worker thread's inputs and what became of it."""
 
     number: int
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally
     failure: str | None = None
     ended_ns: int = 0
 
@@ -165,29 +169,30 @@ class _Thread:
 def _run_process(number: int, options: Options, shared: _Shared, results: Pipe) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's, which ends the others
     ranks = rank_of_users(options)
-    verbs = verbs_of(options)
+    flow = FLOWS[options.flow]
+    words = flow.words(options)
     # `next` on one range iterator is a single step under the GIL, so the threads may share it.
     users = iter(range(number, options.users, options.processes))
-    states = [_Thread(worker) for worker in _workers_of(number, options)]
+    states = [_Thread(worker, Tally(flow.kind)) for worker in _workers_of(number, options)]
     connected = threading.Barrier(len(states) + 1, timeout=CONNECT_SECONDS_MAX)
     go = threading.Event()
 
     def run(state: _Thread) -> None:
-        connection = None
+        wire = None
         try:
             try:
-                connection = connect(options)
+                wire = open_wire(options, state.tally)
             finally:
                 connected.wait()
             go.wait()
-            wire = Wire(connection, state.tally, shared.origin_ns.value)
-            _serve_all(Worker(state.number, options, verbs, wire, state.tally), users, ranks)
+            wire.origin_ns = shared.origin_ns.value
+            _serve_all(flow.worker(state.number, options, words, wire, state.tally), users, ranks)
         except BaseException:
             state.failure = f"worker {state.number}: {traceback.format_exc()}"
         finally:
             state.ended_ns = time.perf_counter_ns()
-            if connection is not None:
-                connection.disconnect()
+            if wire is not None:
+                wire.close()
 
     threads = [threading.Thread(target=run, args=(state,), daemon=True) for state in states]
     for thread in threads:
@@ -200,7 +205,7 @@ def _run_process(number: int, options: Options, shared: _Shared, results: Pipe) 
     shared.release.wait()
     go.set()
     _publish_until_done(number, threads, states, shared)
-    record = ProcessRecord(cpu_seconds=time.process_time() - cpu_before)
+    record = ProcessRecord(Tally(flow.kind), cpu_seconds=time.process_time() - cpu_before)
     for state in states:
         record.tally.add(state.tally)
         record.ended_ns = max(record.ended_ns, state.ended_ns)
@@ -225,6 +230,5 @@ def _publish_until_done(
         remaining[-1].join(PUBLISH_SECONDS - since % PUBLISH_SECONDS)
         remaining = [thread for thread in remaining if thread.is_alive()]
         rows = [state.tally.snapshot() for state in states]
-        shared.live[number * COLUMNS : (number + 1) * COLUMNS] = [
-            sum(column) for column in zip(*rows, strict=True)
-        ]
+        counts = [sum(column) for column in zip(*rows, strict=True)]
+        shared.live[number * len(counts) : (number + 1) * len(counts)] = counts

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("redis", "hiredis", "trio", "pyroaring", "msgspec", "rich")
+PACKAGES = ("redis", "hiredis", "trio", "pyroaring", "msgspec", "rich", "psycopg")
 FSYNC_PROBES = 64
 
 
@@ -21,7 +21,7 @@ def facts(directory: Path) -> dict[str, Any]:
         "cpu_model": _cpu_model(),
         "cpus": os.cpu_count(),
         "cpus_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": memory_bytes(),
         "cgroup": cgroup_limits(),
         "kernel": platform.release(),
         "system": platform.platform(),
@@ -89,7 +89,7 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

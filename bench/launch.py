@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS_MAX = 60.0
@@ -29,20 +32,21 @@ class Server:
     unixsocket: Path | None
     directory: Path
     process: subprocess.Popen[bytes]
+    stop_signal: int = signal.SIGTERM
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
     def cpu_seconds(self) -> tuple[float, float]:
-        """User and system seconds of the process and its children, all threads, by their own accounting."""
+        """User and system seconds of the process and its children, ended ones too, by their accounting."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         ticks = os.sysconf("SC_CLK_TCK")
         user = system = 0
         for pid in (self.pid, *children):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            user += int(fields[11])
-            system += int(fields[12])
+            user += int(fields[11]) + int(fields[13])
+            system += int(fields[12]) + int(fields[14])
         return user / ticks, system / ticks
 
     def rss_bytes(self) -> int:
@@ -50,9 +54,9 @@ class Server:
         return pages * os.sysconf("SC_PAGE_SIZE")
 
     def stop(self) -> int:
-        """SIGTERM, wait, SIGKILL if it does not end; answers the exit status."""
+        """Its signal, wait, SIGKILL if it does not end; answers the exit status."""
         if self.process.poll() is None:
-            self.process.terminate()
+            self.process.send_signal(self.stop_signal)
             try:
                 self.process.wait(timeout=30)
             except subprocess.TimeoutExpired:
@@ -70,7 +74,7 @@ def klani(
     command += ["--appendfsync", appendfsync, *options]
     if unixsocket is not None:
         command += ["--unixsocket", str(unixsocket)]
-    return _start("klani-resp", command, directory, port, unixsocket)
+    return start("klani-resp", command, directory, port, unixsocket)
 
 
 def redis(
@@ -86,7 +90,7 @@ def redis(
     command += ["--appendonly", "yes", "--appendfsync", appendfsync, *options]
     if unixsocket is not None:
         command += ["--unixsocket", str(unixsocket)]
-    return _start("redis-server", command, directory, port, unixsocket)
+    return start("redis-server", command, directory, port, unixsocket)
 
 
 def free_port() -> int:
@@ -96,17 +100,31 @@ def free_port() -> int:
         return port
 
 
-def _start(name: str, command: list[str], directory: Path, port: int, unixsocket: Path | None) -> Server:
+def start(
+    name: str,
+    command: list[str],
+    directory: Path,
+    port: int,
+    unixsocket: Path | None = None,
+    *,
+    ready: Callable[[], bool] | None = None,
+    stop_signal: int = signal.SIGTERM,
+    as_user: Mapping[str, Any] | None = None,
+) -> Server:
+    """The process, once `ready` says so; unless told that is when it answers PING. Its output goes to a file
+    beside `directory`."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     log_path = directory.parent / f"{directory.name}.log"
     with log_path.open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    server = Server(name, "127.0.0.1", port, unixsocket, directory, process)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **(as_user or {})
+        )
+    server = Server(name, "127.0.0.1", port, unixsocket, directory, process, stop_signal)
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise LaunchError(f"{name} ended with {process.returncode}: {log_path.read_text()[-2000:]}")
-        if _answers_ping(port):
+        if ready() if ready is not None else _answers_ping(port):
             return server
         time.sleep(0.02)
     server.stop()

@@ -99,9 +99,12 @@ class Fleet:
         for connection in self._sockets:
             connection.close()
 
-    def run_batches(self, batches: list[NextBatch], lines: int, seconds: float) -> int:
+    def run_batches(
+        self, batches: list[NextBatch], lines: int, seconds: float, batches_max: int | None = None
+    ) -> int:
         """Connection i sends what `batches[i]` answers, `lines` line ends come back; answers batches done.
 
+        It ends after `seconds`, or when `batches_max` were sent, give or take one per connection.
         All that was sent is answered when this returns: nothing is left over for a next run.
         """
         read, write, poll = os.read, os.write, self._epoll.poll
@@ -135,6 +138,7 @@ class Fleet:
             if not events:
                 raise LoadError(f"no reply in {SILENCE_SECONDS_MAX:.0f} s")
             running = running and time.monotonic() < deadline
+            running = running and (batches_max is None or done + active < batches_max)
         return done
 
     def run_pairs(

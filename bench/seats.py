@@ -23,13 +23,21 @@ def ranks_for(rows: int, wanted: int = 1000) -> int:
     return ranks
 
 
-def create_klani(client: Client) -> None:
-    client.call("KL.CREATE", TABLE, "SCHEMA", *SCHEMA)
+def create_klani(client: Client, table: str = TABLE) -> None:
+    client.call("KL.CREATE", table, "SCHEMA", *SCHEMA)
 
 
-def load_klani(port: int, start: int, stop: int, ranks: int, connections: int = 4) -> int:
+def load_klani(
+    port: int, start: int, stop: int, ranks: int, connections: int = 4, table: str = TABLE, booked: int = 0
+) -> int:
     """Inserts rows start..stop-1 by pipelined KL.INSERT; answers how many, all durable."""
-    rows = feed(port, _blocks(start, stop, ranks, _klani_insert), connections)
+    prefix = table.encode() + b":"
+
+    def insert(row: bytes, rank: int) -> bytes:
+        fields = ("rank", rank, "seat_no", row, "is_booked", booked, "buyer", 0)
+        return encode("KL.INSERT", prefix + row, *fields)
+
+    rows = feed(port, _blocks(start, stop, ranks, insert), connections)
     if rows != stop - start:
         raise LoadError(f"{rows} rows inserted instead of {stop - start}")
     return rows
@@ -38,12 +46,7 @@ def load_klani(port: int, start: int, stop: int, ranks: int, connections: int = 
 def load_redis(port: int, rows: int, ranks: int) -> None:
     """The same rows as hashes `seat:<id>`, and a set `free:<rank>` of ids for each rank."""
     feed(port, _blocks(0, rows, ranks, _redis_insert))
-    feed(port, _free_sets(rows, ranks))
-
-
-def _klani_insert(row: bytes, rank: int) -> bytes:
-    key = TABLE.encode() + b":" + row
-    return encode("KL.INSERT", key, "rank", rank, "seat_no", row, "is_booked", b"0", "buyer", b"0")
+    feed(port, free_sets(rows, ranks))
 
 
 def _redis_insert(row: bytes, rank: int) -> bytes:
@@ -69,8 +72,9 @@ def _blocks(
         yield template.replace(placeholder, leading), BLOCK_ROWS
 
 
-def _free_sets(rows: int, ranks: int) -> Iterator[tuple[bytes, int]]:
+def free_sets(rows: int, ranks: int, prefix: str = "free") -> Iterator[tuple[bytes, int]]:
+    """The requests that fill the sets `<prefix>:<rank>`, with the reply lines to expect."""
     for rank in range(ranks):
         ids = [b"%d" % row for row in range(rank, rows, ranks)]
         for i in range(0, len(ids), MEMBERS_PER_SADD):
-            yield encode("SADD", f"free:{rank}", *ids[i : i + MEMBERS_PER_SADD]), 1
+            yield encode("SADD", f"{prefix}:{rank}", *ids[i : i + MEMBERS_PER_SADD]), 1

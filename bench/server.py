@@ -24,11 +24,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import launch, seats
+from bench.claim_workloads import CLAIM_WORKLOADS
 from bench.loadgen import Client, Fleet
 from bench.workloads import WORKLOADS, Bed, Workload
 
+ALL = (*WORKLOADS, *CLAIM_WORKLOADS)
 DEPTHS = (1, 16)
-TARGETS = {1: 1.15, 16: 2.5}  # klani-resp's CPU over redis-server's, by commands in flight
 REDIS_ROWS_MAX = 1_000_000  # a hash per row costs redis-server about 150 bytes and more
 WARM_UP_SECONDS = 0.2
 
@@ -95,12 +96,14 @@ Samples = dict[tuple[str, int, str], list[Sample]]
 def run_rounds(beds: list[Bed], options: argparse.Namespace) -> Samples:
     samples: Samples = {}
     rng = random.Random(1)
-    chosen = [w for w in WORKLOADS if options.only is None or options.only.upper() in w.name]
+    chosen = [w for w in ALL if options.only is None or options.only.upper() in w.name]
     started = time.monotonic()
     for turn in range(options.rounds):
         for workload, depth in itertools.product(chosen, DEPTHS):
-            line = f"round {turn + 1}/{options.rounds}  {workload.name:<14} x{depth:<2}"
+            line = f"round {turn + 1}/{options.rounds}  {workload.name:<23} x{depth:<2}"
             for bed in beds if turn % 2 == 0 else beds[::-1]:
+                if bed.is_redis and not workload.redis_name:
+                    continue
                 sample = measure(bed, workload, depth, options.seconds_per_measure, rng)
                 samples.setdefault((workload.name, depth, bed.server.name), []).append(sample)
                 line += f"  {bed.server.name} {sample.total:6.2f} us ({sample.commands_per_second:7.0f}/s)"
@@ -115,7 +118,7 @@ def summarize(samples: Samples, options: argparse.Namespace) -> list[dict[str, o
     columns = f"{'user':>8}{'sys':>7}{'total':>8}{'spread':>8}"
     print(f"{'command':<28}{'fl.':>4}{columns}{columns}{'ratio':>8}{'target':>8}")
     lines: list[dict[str, object]] = []
-    for workload, depth in itertools.product(WORKLOADS, DEPTHS):
+    for workload, depth in itertools.product(ALL, DEPTHS):
         if not any(key[:2] == (workload.name, depth) for key in samples):
             continue
         line: dict[str, object] = {
@@ -123,7 +126,7 @@ def summarize(samples: Samples, options: argparse.Namespace) -> list[dict[str, o
             "redis_command": workload.redis_name,
             "in_flight": depth,
         }
-        text = f"{workload.name + ' / ' + workload.redis_name:<28.28}{depth:>4}"
+        text = f"{' / '.join(filter(None, (workload.name, workload.redis_name))):<28.28}{depth:>4}"
         totals = []
         for name in ("klani-resp", "redis-server"):
             taken = samples.get((workload.name, depth, name), [])
@@ -143,11 +146,14 @@ def summarize(samples: Samples, options: argparse.Namespace) -> list[dict[str, o
                 "commands_per_second": statistics.median(s.commands_per_second for s in taken),
                 "samples": [asdict(s) for s in taken],
             }
+        if workload.base and (base := samples.get((workload.base, depth, "klani-resp"))):
+            text += f"{totals[0] - statistics.median(s.total for s in base):>+7.2f} us over {workload.base}"
         if len(totals) == 2:
             ratio = totals[0] / totals[1]
-            met = ratio <= TARGETS[depth]
-            line |= {"ratio": ratio, "target": TARGETS[depth], "met": met}
-            text += f"{ratio:>7.2f}{TARGETS[depth]:>8.2f}  {'ok' if met else 'MISSED'}"
+            target = workload.ratio_max[depth]
+            met = ratio <= target
+            line |= {"ratio": ratio, "target": target, "met": met}
+            text += f"{ratio:>7.2f}{target:>8.2f}  {'ok' if met else 'MISSED'}"
         print(text)
         lines.append(line)
     return lines

@@ -43,7 +43,7 @@ def start_slow(directory: Path, fsync_ms: float) -> launch.Server:
     port = launch.free_port()
     command = [sys.executable, str(Path(__file__).resolve()), str(fsync_ms)]
     command += ["--port", str(port), "--dir", str(directory)]
-    return launch._start("klani-resp, slow fsync", command, directory, port, None)
+    return launch.start("klani-resp, slow fsync", command, directory, port)
 
 
 async def _serve(config: Config, fs: SlowFs) -> None:

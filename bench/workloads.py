@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench import launch
 from bench.loadgen import Client, Fleet, LoadError, NextBatch, encode
@@ -13,6 +13,7 @@ from bench.loadgen import Client, Fleet, LoadError, NextBatch, encode
 POOL_COMMANDS = 20_000  # requests drawn beforehand; they repeat in this order
 IDS_PER_QUERY = 64
 DAY_MS = 86_400_000
+TARGETS = {1: 1.15, 16: 2.5}  # klani-resp's CPU over redis-server's, by commands in flight
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,10 @@ Run = Callable[[float], int]  # seconds -> commands done
 @dataclass(frozen=True)
 class Workload:
     name: str
-    redis_name: str
+    redis_name: str  # empty: redis-server has no kin of it
     prepare: Callable[[Bed, int, random.Random], tuple[Run, Callable[[], None]]]
+    ratio_max: dict[int, float] = field(default_factory=lambda: TARGETS)
+    base: str = ""  # the workload whose cost is taken off this one's, where there is no kin
 
 
 def prepare_seek(bed: Bed, depth: int, rng: random.Random) -> tuple[Run, Callable[[], None]]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from bench import launch
+from bench import launch, launch_postgres
 from tests.proof import LONG
 
 Client = Any  # redis-py does not type execute_command
@@ -24,6 +24,7 @@ PACKAGES = {
     "redis-cli": "redis-tools",
     "redis-benchmark": "redis-tools",
     "redis-server": "redis-server",
+    "postgres": "postgresql",
     "script": "bsdutils",
     "strace": "strace",
 }
@@ -122,7 +123,7 @@ def need() -> Callable[[str], str]:
     """Where a program is; without it the test is skipped, or fails where none may be."""
 
     def find(program: str) -> str:
-        found = shutil.which(program)
+        found = shutil.which(program) or launch_postgres.program(program)
         if found is None:
             reason = (
                 f"{program} is not installed; on Debian: apt-get install {PACKAGES.get(program, program)}"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import herd
-from bench.herd_flows import Options
+from bench.flows import FLOWS
+from bench.herd_options import Options
 from bench.herd_report import raw_log
 from bench.herd_stats import Books, Stored, Tally, peak_qps, per_second, percentile, summary
 from bench.herd_workers import HerdRecord, rank_of_users
@@ -28,26 +28,24 @@ FINAL_KEYS = [
 ]
 
 
-def run_herd(output: Path, *options: str) -> tuple[dict[str, Any], str]:
-    """Runs `python bench/herd.py` small; the values of its last line, and all that it printed."""
-    command = [
-        sys.executable,
-        str(ROOT / "bench" / "herd.py"),
-        *SMALL,
-        "--seed",
-        "7",
-        "--output",
-        str(output),
-    ]
+def run_flow(output: Path, *options: str, word: str) -> tuple[dict[str, Any], str]:
+    """Runs `python bench/herd.py`; the values of its last line, which begins with `word`, and all that it
+    printed."""
+    command = [sys.executable, str(ROOT / "bench" / "herd.py"), "--seed", "7", "--output", str(output)]
     done = subprocess.run(
         [*command, *options], cwd=output.parent, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    last = done.stdout.splitlines()[-1]
-    word, *pairs = last.split(" ")
-    assert word == "thundering_herd_done"
-    assert [pair.partition("=")[0] for pair in pairs] == FINAL_KEYS
+    first, *pairs = done.stdout.splitlines()[-1].split(" ")
+    assert first == word
     return {key: float(value) for key, _, value in (pair.partition("=") for pair in pairs)}, done.stdout
+
+
+def run_herd(output: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """The seed's herd, small."""
+    final, printed = run_flow(output, *SMALL, *options, word="thundering_herd_done")
+    assert list(final) == FINAL_KEYS
+    return final, printed
 
 
 def check_sold_out(final: dict[str, Any], output: Path) -> dict[str, Any]:
@@ -99,14 +97,46 @@ def test_seed_shortcut_asks_less_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flow", ["exact", "pipelined"])
-def test_redis_is_sold_out_by_the_same_rules(tmp_path: Path, flow: str) -> None:
-    if shutil.which("redis-server") is None:
-        reason = "redis-server is not installed, the herd's other engine"
-        if os.environ.get("KLANI_NO_SKIP") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+def test_redis_is_sold_out_by_the_same_rules(tmp_path: Path, flow: str, need: Callable[[str], str]) -> None:
+    need("redis-server")
     final, _ = run_herd(tmp_path / "out", "--engine", "redis", "--flow", flow)
     check_sold_out(final, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("engine", "program"), [("klani", ""), ("redis", "redis-server"), ("postgres", "postgres")]
+)
+def test_claim_flow_asks_once_for_each_user(
+    tmp_path: Path, engine: str, program: str, need: Callable[[str], str]
+) -> None:
+    if program:
+        need(program)
+    final, _ = run_flow(
+        tmp_path / "out", *SMALL, "--flow", "claim", "--engine", engine, word="claim_herd_done"
+    )
+    assert list(final) == [
+        *("users", "seats", "sold", "verified_sold", "sold_out", "busy", "peak_qps"),
+        *("claim_p50_us", "claim_p90_us", "claim_p99_us", "failed_workers", "wall_secs"),
+    ]
+    assert final["sold"] == final["verified_sold"] == SEATS
+    assert final["sold_out"] == USERS - SEATS
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["commands"]["CLAIM"]["count"] == USERS  # an answer that says BUSY is none of these
+
+
+def test_hold_flow_sells_all_that_was_let_go(tmp_path: Path) -> None:
+    final, _ = run_flow(tmp_path / "out", *SMALL, "--flow", "hold", "--hold-ms", "50", word="hold_herd_done")
+    assert final["sold"] == final["verified_sold"] == final["confirmed"] == SEATS
+    assert final["released"] > 0
+    assert final["expired"] > 0
+    assert final["holds"] == SEATS + final["released"] + final["expired"] + final["resold"]
+    assert final["sold_out"] == USERS - SEATS - final["released"] - final["expired"]
+
+
+def test_each_session_books_a_room_and_no_room_is_left(tmp_path: Path) -> None:
+    final, _ = run_flow(tmp_path / "out", "--flow", "rooms", word="rooms_done")
+    assert final["sessions"] == final["rooms"] == final["booked"] == final["verified_booked"] == 1000
+    assert final["sold_out"] == 0
 
 
 def test_a_percentile_is_one_of_the_samples_by_nearest_rank() -> None:
@@ -164,10 +194,18 @@ def test_the_books_find_a_seat_that_was_sold_twice() -> None:
 
 
 def exit_status(
-    directory: Path, sales: list[tuple[int, int]], stored: dict[int, int], failures: list[str]
+    directory: Path,
+    sales: list[tuple[int, int]],
+    stored: dict[int, int],
+    failures: list[str],
+    flow: str = "exact",
+    left: tuple[str, ...] = (),
 ) -> int:
-    """The herd's exit status for two users, two seats, these books (seat, buyer) and this storage."""
-    tally = Tally()
+    """The herd's exit status for two users, two seats, these books (seat, buyer) and this storage; and for
+    the users who left with nothing, the event of each."""
+    tally = Tally(FLOWS[flow].kind)
+    for event in left:
+        tally.events_ms[event].append(5)
     for seat, buyer in sales:
         for column, value in zip(
             (tally.sold_seat, tally.sold_buyer, tally.sold_worker, tally.sold_ms),
@@ -177,7 +215,8 @@ def exit_status(
             column.append(value)
     record = HerdRecord(tally, failures, 1.0, 0.5)
     with raw_log(directory) as log:
-        return herd.conclude(Options(users=2, seats=2), record, Stored(len(stored), stored, 2), {}, log)
+        options = Options(users=2, seats=2, flow=flow)
+        return herd.conclude(options, record, Stored(len(stored), stored, 2), {}, log)
 
 
 @pytest.mark.parametrize(
@@ -204,3 +243,27 @@ def test_exit_status_is_0_only_when_the_books_are_right(
     assert status == (1 if complaint else 0)
     assert complaint in printed
     assert printed.splitlines()[-1].startswith("thundering_herd_done users=2 seats=2 ")
+
+
+@pytest.mark.parametrize(
+    ("flow", "left", "complaint"),
+    [
+        ("claim", "sold_out", ""),
+        ("hold", "sold_out", "1 of 2 were not sold"),
+        ("hold", "expired", "1 of 2 were not sold"),
+        ("rooms", "sold_out", "1 of 2 were not sold"),
+    ],
+)
+def test_flows_that_sell_all_may_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flow: str, left: str, complaint: str
+) -> None:
+    status = exit_status(tmp_path, [(0, 1)], {0: 1}, [], flow, (left,))
+    assert status == (1 if complaint else 0)
+    assert complaint in capsys.readouterr().out
+
+
+def test_a_flow_that_the_engine_does_not_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        herd.parse(["--flow", "hold", "--engine", "redis"])
+    assert ended.value.code == 2
+    assert "--flow hold is for --engine klani" in capsys.readouterr().err
