@@ -48,16 +48,21 @@ def outcomes(state: State, command: Selling, reply: Any, late: int) -> Iterator[
     else:
         lasts = command.ms * MS
         later = held._replace(
-            lasts=lasts, earliest=state.now + lasts, latest=late + lasts + TICK_NS, extended=held.extended + 1
+            lasts=lasts,
+            earliest=state.now + lasts,
+            latest=late + lasts + TICK_NS,
+            extended=held.extended + 1,
+            ended=None,
         )
         yield True, state.with_hold(at, later)
-    if held.phase in (OVER, PAID) and late >= held.earliest + REMEMBERED_NS:
+    if held.phase in (OVER, PAID) and held.ended is not None and late >= held.ended + REMEMBERED_NS:
         yield (0 if isinstance(command, Release) else "NOHOLD"), state
 
 
 def ended(held: Held, phase: str, at: int) -> Held:
-    """From the end, at the earliest, it is remembered for a day."""
-    return held._replace(phase=phase, earliest=at - at % MINUTE_NS, latest=0)
+    """The first end counts, also of one that a restart made live again, and of one that was paid late."""
+    first = at - at % MINUTE_NS if held.ended is None else held.ended
+    return held._replace(phase=phase, earliest=0, latest=0, ended=first)
 
 
 def taken(state: State, rows: tuple[int, ...]) -> State:

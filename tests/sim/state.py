@@ -42,6 +42,7 @@ class Held(NamedTuple):
     phase: str = LIVE
     extended: int = 0  # how often
     is_taken: bool = False  # behind its deadline by somebody, so that no restart makes it live again
+    ended: int | None = None  # ns, at the earliest: from then on it is remembered for a day
     paid_with: Fields | None = None
     deadline: int | None = None  # unix ms, as the first answer had it
 
@@ -80,6 +81,7 @@ class Shop(NamedTuple):
                 token=None,
                 above=0,
                 deadline=None,
+                ended=None,
                 earliest=0,
                 latest=0,
                 phase=LIVE if one.phase == OVER else one.phase,
