@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug
 from tests.planted.history_bugs import HISTORY_BUGS
+from tests.planted.selling_bugs import SELLING_BUGS
 
 TORN, BYTES = "tests/test_torn_tail.py::", "tests/test_log_bytes.py::"
 RECOVERY, LIVES = "tests/test_recovery.py::", "tests/test_lives.py::"
@@ -303,8 +304,8 @@ BUGS = (
     Bug(
         "KL.TRYLOCK takes what another holds",
         "storage/engine.py",
-        "            if not locks.is_free(table, row, now):\n                return None\n",
-        "            pass\n",
+        "            if not locks.is_free(table, row, now):\n                self.note(",
+        "            if False:\n                self.note(",
         (LOCKS + "test_all_keys_or_none",),
     ),
     Bug(
@@ -365,6 +366,7 @@ BUGS = (
         ("tests/test_index.py::test_answers_equal_a_recount[0]",),
     ),
     *HISTORY_BUGS,
+    *SELLING_BUGS,
 )
 
 
