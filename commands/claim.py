@@ -49,8 +49,8 @@ def _usual(context: Context, table: Table, words: list[bytes]) -> list[int] | No
     asked = tuple(words[:at])
     order = index.orders.get(asked)
     if order is None:
-        criteria, end = pairs(table.schema, words)
-        if end != at:  # the word is a value
+        criteria, end = pairs(table.schema, words, least=0)
+        if end != at or not criteria:  # the word is a value, or other clauses come first
             return None
         order = engine.posting(table, criteria), criteria
         index.remember_order(asked, order)

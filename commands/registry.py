@@ -17,6 +17,7 @@ MODULES = (
     "create",
     "drop",
     "giveback",
+    "history",
     "hold",
     "insert",
     "intersect",

@@ -34,7 +34,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     checkpoint_bytes: Positive = 64 << 20
     segment_bytes: Annotated[int, Meta(ge=1 << 16)] = 64 << 20  # of a file of the log
     ballast_bytes: Annotated[int, Meta(ge=0)] = 64 << 20  # kept back for a full disk; 0: nothing is
-    history_keep_days: Annotated[float, Meta(ge=0)] = 7.0  # of segments that the log let go of
+    history_keep_days: Annotated[float, Meta(ge=0, le=36_500)] = 7.0  # of segments that the log let go of
     history_bytes_max: Annotated[int, Meta(ge=0)] = 1 << 30  # of them all; 0: none is kept
 
     connections_max: Positive = 10_000

@@ -27,47 +27,47 @@ class Scan:
         self._column = column
         self._within = within
         self._next: int = 0
-        self._seen: dict[Place, int] = {}  # ids of free rows
+        self._seen: dict[Place, list[int]] = {}  # ids of rows that were free, ascending
 
     def find(
         self, rows: BitMap, read: Callable[[int], Values | None], free: Callable[[int], bool]
     ) -> list[int] | None:
         """The next run, its ids ascending; it is taken out of what was seen."""
-        seen, count = self._seen, self._count
+        seen, several = self._seen, self._count > 1
         for row in self._following(rows):
             self._next = row + 1
             if not free(row):
                 continue
             values = read(row)
             assert values is not None, "a listed row is there"
-            place = (values[self._within] if self._within is not None else None, values[self._column])
-            if self._seen.setdefault(place, row) != row and not self._is_left(place, row, rows, free):
+            hall, at = values[self._within] if self._within is not None else None, values[self._column]
+            seen.setdefault((hall, at), []).append(row)
+            if several and (hall, at - 1) not in seen and (hall, at + 1) not in seen:
                 continue
-            hall, at = place
-            if count > 1 and (hall, at - 1) not in seen and (hall, at + 1) not in seen:
-                continue
-            while run := self._run_through(place):
-                stale = [at for at in run if self._seen[at] not in rows or not free(self._seen[at])]
-                if not stale:
-                    return sorted(self._seen.pop(at) for at in run)
-                for at in stale:
-                    del self._seen[at]
-                if place in stale:
-                    break
+            while run := self._run_through((hall, at)):
+                if all(self._is_there(place, rows, free) for place in run):
+                    return sorted(map(self._take, run))
         return None
+
+    def _is_there(self, place: Place, rows: BitMap, free: Callable[[int], bool]) -> bool:
+        """Whether the place has a row still; those that are gone are forgotten."""
+        ids = self._seen[place]
+        while ids and (ids[0] not in rows or not free(ids[0])):
+            del ids[0]
+        if not ids:
+            del self._seen[place]
+        return bool(ids)
+
+    def _take(self, place: Place) -> int:
+        ids = self._seen[place]
+        if len(ids) == 1:
+            del self._seen[place]
+        return ids.pop(0)
 
     def _following(self, rows: BitMap) -> Iterator[int]:
         if not rows or rows.max() < self._next:
             return iter(())
         return iter(rows.iter_equal_or_larger(self._next))
-
-    def _is_left(self, place: Place, row: int, rows: BitMap, free: Callable[[int], bool]) -> bool:
-        """Another row has the place: it keeps it unless it is gone."""
-        other = self._seen[place]
-        if other in rows and free(other):
-            return False
-        self._seen[place] = row
-        return True
 
     def _run_through(self, place: Place) -> list[Place]:
         """The places of a run that the place is in, or none. Of several the one with the lowest ids."""
@@ -83,5 +83,5 @@ class Scan:
         if last - first + 1 < count:
             return []
         begins = range(first, last - count + 2)
-        begin = min(begins, key=lambda b: sorted(seen[hall, b + i] for i in range(count)))
+        begin = min(begins, key=lambda b: sorted(seen[hall, b + i][0] for i in range(count)))
         return [(hall, begin + i) for i in range(count)]

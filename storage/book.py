@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
-from storage.events import Event, Verb
+from storage.events import Event, Verb, decode
 from storage.holds import Hold, State, digest_of
 from storage.requests import BYTES_MAX, KEEP_NS, Memory, Requests
 from storage.table import Table
@@ -142,18 +142,21 @@ class Book:
     # --- a start, and checkpoints ---------------------------------------------------------------------
 
     def resume(
-        self, kept: list[Event], recent: list[tuple[int, bytes, Event]], store_ms: int
+        self, kept: Iterable[bytes], recent: list[tuple[int, bytes, Event]], store_ms: int
     ) -> Generator[None, None, None]:
         """The events that checkpoints kept, then those of the log; yields now and then."""
-        for count, event in enumerate(kept):
+        latest_ms = store_ms
+        for count, data in enumerate(kept):
+            event = decode(data)
             self.take_up(event, 0)
+            latest_ms = max(latest_ms, event.at)
             if count % STEP_EVENTS == 0:
                 yield
         for count, (position, body, event) in enumerate(recent):
             self.apply(event, body, position)
             if count % STEP_EVENTS == 0:
                 yield
-        self._opened(max(store_ms, *(event.at for event in kept), *(event.at for *_, event in recent), 0))
+        self._opened(max(latest_ms, *(event.at for *_, event in recent), 0))
 
     def _opened(self, store_ms: int) -> None:
         """All events are applied, by the store's time: from here on it goes on with the clock."""

@@ -363,6 +363,7 @@ class Engine(Upkeep):
             iter(posting.rows) if after is None else posting.rows.iter_equal_or_larger(after + 1)
         )
         if free and table.leases:
+            self.selling.expire()
             self.note(table.sales.position)
             now = self.clock()
             if limit and after is None:

@@ -49,7 +49,7 @@ def save(fs: Fs, path: Path, bodies: Iterable[bytes | None]) -> Generator[None, 
 
 
 def load(fs: Fs, path: Path) -> Iterator[bytes]:
-    """The encoded events. Raises DamageError before the first if anything is wrong with the file."""
+    """The encoded events. The file is read, and DamageError raised if anything is wrong with it, at once."""
     if not fs.exists(path):
         raise DamageError(f"{path}: what is remembered of sales is missing; nothing was changed")
     data = read_file(fs, path)
@@ -57,22 +57,15 @@ def load(fs: Fs, path: Path) -> Iterator[bytes]:
     is_sound = magic == MAGIC and zlib.crc32(_COUNTS.pack(count, crc)) == head_crc
     if not is_sound or zlib.crc32(memoryview(data)[HEAD.size :]) != crc:
         raise DamageError(f"{path}: its checksum is wrong: acknowledged data is damaged; nothing was changed")
+    return _bodies(data, count)
+
+
+def _bodies(data: bytes, count: int) -> Iterator[bytes]:
     offset = HEAD.size
     for _ in range(count):
         (length,) = _LENGTH.unpack_from(data, offset)
         offset += _LENGTH.size + length
         yield data[offset - length : offset]
-
-
-def load_all(fs: Fs, directory: Path, names: Iterable[str]) -> Generator[None, None, list[Event]]:
-    """What the files of a checkpoint hold, in its order. Raises DamageError."""
-    events: list[Event] = []
-    for name in names:
-        for body in load(fs, directory / name):
-            events.append(decode(body))
-            if len(events) % _STEP_EVENTS == 0:
-                yield
-    return events
 
 
 class Merge:

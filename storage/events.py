@@ -46,7 +46,7 @@ _SHORT = {
 }
 
 
-class Event(msgspec.Struct, omit_defaults=True, rename=_SHORT):
+class Event(msgspec.Struct, omit_defaults=True, rename=_SHORT, gc=False):
     """`at` and `deadline` are ms of the store's own time, which stands still while no server runs.
 
     `token` is the hold's, also in what ends it. `rows` are those that were taken, held, sold or given back;

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from storage import format as fmt
@@ -33,6 +33,10 @@ class Segment:
     salt: int
     first: int
     head: bytes  # of the chain at `first`
+
+    def holding(self, data: bytes) -> Segment:
+        """The same with other bytes."""
+        return replace(self, data=bytearray(data))
 
 
 @dataclass(slots=True)
@@ -168,7 +172,11 @@ def _segments(
 
 
 def open_segment(fs: Fs, path: Path, uuid: bytes) -> Segment:
-    data = _read_used(fs, path)
+    return segment_of(path, _read_used(fs, path), uuid)
+
+
+def segment_of(path: Path, data: bytearray, uuid: bytes) -> Segment:
+    """The segment that `data` begins, or StartError."""
     if len(data) < fmt.SEGMENT_BYTES:
         raise DamageError(f"{path}: {len(data)} bytes are too few for a segment header")
     magic, version, owner, epoch, salt, first, head, crc = fmt.SEGMENT.unpack_from(data)

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -119,7 +120,7 @@ class Opening:
             yield 0.6 + 0.4 * share
         for number in replay.owned & replay.tables.keys():
             yield from _at(0.9, count_sold(replay.tables[number]))
-        kept = yield from _at(0.9, event_files.load_all(fs, directory, manifest.event_files))
+        kept = chain(*[event_files.load(fs, directory / name) for name in manifest.event_files])
         recent = [(position, body, decode(body)) for position, body in replay.events]
         self._engine = self._start(manifest, loaded, replay, log)
         yield from _at(0.95, self._engine.selling.resume(kept, recent, manifest.store_ms))

@@ -130,10 +130,10 @@ def test_a_clock_that_jumps_ahead_costs_the_oldest_only(days: list[float]) -> No
     before = names(disk)
     days[0] += 10_000
     filled(engine)
-    assert names(disk)[:-1] == before[archive_of.AGED_MAX :]
+    assert names(disk)[:-1] == before[2:]
     days[0] -= 10_000
     filled(engine)
-    assert names(disk)[:-2] == before[archive_of.AGED_MAX :], "nothing is old any more"
+    assert names(disk)[:-2] == before[2:], "nothing is old any more"
     days[0] += 8
     for _ in range(8):
         filled(engine)
@@ -213,18 +213,39 @@ def test_no_crash_loses_a_segment(seed: int | None) -> None:
         disk = FakeDisk()
         engine, _ = open_store(disk, OPTIONS)
         filled(engine, 2)
-        disk.fail(at, only="")
-        disk.fail_at = disk._counted + at - calls.start + 1
+        disk.fail(at - calls.start + 1)
         with suppress(Crash):
             filled(engine, 3)
             engine.close()
         after = disk.crash(None if seed is None else random.Random(f"{seed}/{at}"))
         print(f"crash at call {at}, {disk.log[-1]!r}")
         assert is_whole(after)
-        engine, _ = open_store(after, OPTIONS)
+        if seed is not None:
+            chance = random.Random(f"start/{seed}/{at}")
+            after.fail(chance.randrange(1, 70))
+            with suppress(Crash):
+                open_store(after, OPTIONS)
+            print(f"and in the start behind it at {after.log[-1]!r}")
+            after = after.crash(chance)
+            assert is_whole(after)
+        open_store(after, OPTIONS)
         assert is_whole(after)
         points += 1
     assert points > 60 and is_whole(done)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_oldest_is_gone_for_good_before_the_next_goes(seed: int) -> None:
+    disk = FakeDisk()
+    engine, _ = open_store(disk, OPTIONS)
+    filled(engine, 6)
+    before = names(disk)
+    disk.fail(4, only="unlink")
+    with pytest.raises(Crash):
+        while engine.archive.give_up_oldest():
+            pass
+    left = names(disk.crash(random.Random(seed)))
+    assert left in (before[3:], before[2:])
 
 
 def test_a_crash_between_the_two_syncs_leaves_a_segment_in_both_and_a_start_in_one() -> None:

@@ -10,7 +10,9 @@ import pytest
 from klani_resp.__main__ import main
 from storage import format as fmt
 from storage.audit import Audit
+from storage.backup import Backup
 from storage.engine import Engine, EngineOptions
+from storage.recovery import Opening
 from storage.wal import Anchor
 from tests.fake_disk import Crash, FakeDisk, File
 from tests.store import DIRECTORY, Model, batch_offsets, checkpoint, open_store, row, schema
@@ -50,10 +52,10 @@ class Shop:
         self.disk.named[path] = File(bytearray(data), bytearray(data))
 
 
-def audited(disk: FakeDisk, *anchors: Anchor) -> tuple[list[str], list[str]]:
+def audited(disk: FakeDisk, *anchors: Anchor, directory: Path = DIRECTORY) -> tuple[list[str], list[str]]:
     """The troubles, and what was said beside them."""
     said: list[str] = []
-    return list(Audit(disk, DIRECTORY, anchors, said.append).troubles()), said
+    return list(Audit(disk, directory, anchors, said.append).troubles()), said
 
 
 def forged(data: bytes, batch: int, at: int = 55) -> bytes:
@@ -235,6 +237,24 @@ class Noting(Walk):
     def commit(self) -> None:
         super().commit()
         self._anchors.append(self.engine.wal.anchor)
+
+
+def test_a_backup_begins_a_chain_of_its_own() -> None:
+    shop = Shop()
+    engine, _ = open_store(shop.disk, OPTIONS)
+    backup = Backup(engine, Path("backups"), "monday")
+    backup.start()
+    engine.wal.commit()
+    backup.finish(backup.run())
+    copy = Path("backups") / "monday"
+    assert not shop.disk.exists(copy / "archive")
+    for _ in range(2):
+        troubles, said = audited(shop.disk, directory=copy)
+        assert troubles == [] and f"positions {backup.position}.." in said[0]
+        opening = Opening(copy, OPTIONS, shop.disk)
+        for _ in opening:
+            pass
+        opening.engine.close()
 
 
 # --- the command --------------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ def test_argv_wins_over_the_file(tmp_path: Path) -> None:
         ("segment_bytes = 1", "Expected `int` >= 65536 - at `$.segment_bytes`"),
         ("ballast_bytes = -1", "Expected `int` >= 0 - at `$.ballast_bytes`"),
         ("history_keep_days = -1", "Expected `float` >= 0.0 - at `$.history_keep_days`"),
+        ("history_keep_days = inf", "Expected `float` <= 36500.0 - at `$.history_keep_days`"),
         ("history_bytes_max = -1", "Expected `int` >= 0 - at `$.history_bytes_max`"),
         ("lease_ms = 0", "Expected `int` >= 1 - at `$.lease_ms`"),
         ('appendfsync = "never"', "Invalid enum value 'never' - at `$.appendfsync`"),

@@ -6,23 +6,8 @@ made from this table: `python -m tests.planted.bugs > docs/planted-bugs.md`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Bug:
-    name: str
-    file: str
-    old: str
-    new: str
-    caught_by: tuple[str, ...]  # test node ids; each of them fails
-
-    def plant(self, text: str) -> str:
-        """The file with the bug in it."""
-        count = text.count(self.old)
-        assert count == 1, f"{self.file} has {count} times, not once: {self.old!r}"
-        return text.replace(self.old, self.new)
-
+from tests.planted.bug import Bug
+from tests.planted.history_bugs import HISTORY_BUGS
 
 TORN, BYTES = "tests/test_torn_tail.py::", "tests/test_log_bytes.py::"
 RECOVERY, LIVES = "tests/test_recovery.py::", "tests/test_lives.py::"
@@ -379,6 +364,7 @@ BUGS = (
         "                pass\n",
         ("tests/test_index.py::test_answers_equal_a_recount[0]",),
     ),
+    *HISTORY_BUGS,
 )
 
 

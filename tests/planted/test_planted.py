@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.planted.bugs import BUGS, Bug, page
+from tests.planted.bug import Bug
+from tests.planted.bugs import BUGS, page
 
 ROOT = Path(__file__).resolve().parents[2]
 AT_A_TIME = 2

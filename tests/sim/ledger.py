@@ -40,6 +40,8 @@ OPTIONS = EngineOptions(segment_bytes=1 << 20, checkpoint_bytes=4 << 20)
 ROWS = 2_000
 ROUND_ROWS = 64
 CLIENTS = 6
+LIFE_OPERATIONS = 250_000
+LEASES_MS = (3, 1_000)  # some end in a round; the longer ones of clients that vanished must not pile up
 
 
 class Ledger:
@@ -64,7 +66,7 @@ class Ledger:
     def run(self, operations: int) -> None:
         """Back when so many commands were answered."""
         rounds = [self._round() for _ in range(CLIENTS)]
-        until_death = operations // 4
+        until_death = LIFE_OPERATIONS
         while self.operations < operations:
             turn = self.random.randrange(CLIENTS)
             try:
@@ -74,7 +76,7 @@ class Ledger:
             if self.process.engine.checkpoint_due and self.random.random() < 0.5:
                 self._checkpoint()
             if self.operations >= until_death:
-                until_death += operations // 4
+                until_death += LIFE_OPERATIONS
                 self._die()
                 rounds = [self._round() for _ in range(CLIENTS)]
         self._die()
@@ -96,7 +98,7 @@ class Ledger:
         link, reader = self.process.connect(), hiredis.Reader()
         first = random.randrange(random.choice((ROWS, ROWS // 10)))  # a part of them is hot
         rows = [(first + i) % ROWS for i in range(ROUND_ROWS)]
-        locks = [TryLock((row,), random.choice((3, 10_000))) for row in rows]
+        locks = [TryLock((row,), random.choice(LEASES_MS)) for row in rows]
         tokens = yield from self._pipeline(link, reader, locks)
         mine = [(row, token) for row, token in zip(rows, tokens, strict=True) if isinstance(token, int)]
         seen = yield from self._pipeline(link, reader, [Seek(row) for row, _ in mine])

@@ -1,0 +1,80 @@
+"""KL.HISTORY: what a row was, write by write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from commands.arguments import Options, integer
+from commands.spec import Arg, Context, Flags, Job, Reply, command, syntax_error
+from storage import format as fmt
+from storage.errors import StartError, StoreError
+from storage.events import Verb, decode
+from storage.history import Entry, Record, history
+from storage.schema import Schema
+from storage.table import Table
+
+LIMIT_DEFAULT = 64
+LIMIT_MAX = 1000  # the reply is put together on the loop
+Answer = dict[str, Any]
+
+
+@command(
+    "KL.HISTORY",
+    summary="Answers an array of maps, newest first, one for each write of the row as far as the log is "
+    "kept: position, unix_ms, verb, token, owner, request, row; at most 1,000, and 64 without LIMIT.",
+    syntax="<key> [LIMIT <n>]",
+    args=(("key", Arg.KEY), ("words", Arg.REST)),
+    reply=Reply.ANY,
+    flags=Flags.READONLY | Flags.NO_MULTI,
+    complexity="O(n) and the batches of the log between them, beside the other commands",
+)
+def history_of(context: Context, table: Table, row: int, words: list[bytes]) -> Job:
+    limit = LIMIT_DEFAULT
+    options = Options(words, 0)
+    for option in options:
+        if option != b"LIMIT":
+            raise syntax_error()
+        limit = integer(options.value())
+    engine = context.engine
+    values = table.read(row)
+    if values is None:
+        return Job(run=list)
+    fs, directory, uuid, position = engine.fs, engine.directory, engine.manifest.uuid_bytes, values[1]
+    number, schema = table.number, table.schema
+
+    def run() -> list[Answer]:
+        entries = history(fs, directory, uuid, number, row, position, min(limit or LIMIT_MAX, LIMIT_MAX))
+        try:
+            return [_shown(schema, entry) for entry in entries]
+        except (StartError, OSError) as error:
+            raise StoreError(f"ERR KL.HISTORY cannot read the log: {error}") from error
+
+    return Job(run=run, position=position)
+
+
+def details_of(frame: tuple[Record, ...], record: Record) -> tuple[bytes | None, bytes | None]:
+    """Whom the row was sold to or taken back from by this record, and in which request: a sale's event stands
+    behind its rows, where there was anything to be said."""
+    if record.kind not in fmt.SALE_KINDS:
+        return None, None
+    behind = frame[frame.index(record) + 1 :]
+    said = next((other for other in behind if other.kind == fmt.Kind.EVENT), None)
+    event = None if said is None else decode(said.body)
+    if event is None or record.row not in event.rows or Verb(event.verb).name != fmt.Kind(record.kind).name:
+        return None, None
+    return event.owner or None, event.request or None
+
+
+def _shown(schema: Schema, entry: Entry) -> Answer:
+    record = entry.record
+    values = schema.record.unpack(record.body)
+    owner, request = details_of(entry.frame, record)
+    return {
+        "position": record.position,
+        "unix_ms": entry.unix_ms,
+        "verb": fmt.Kind(record.kind).name.lower(),
+        "token": record.token,
+        "owner": owner,
+        "request": request,
+        "row": {field.name: schema.value(values, field.name) for field in schema.fields},
+    }
