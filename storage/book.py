@@ -42,6 +42,10 @@ class Book:
     def store_ms(self) -> int:
         return (self._engine.clock() + self._ahead_ns) // MS
 
+    def deadline_ms(self, px_ms: int) -> int:
+        """In the store's time; a part of a ms is the hold's."""
+        return -(-(self._engine.clock() + self._ahead_ns) // MS) + px_ms
+
     # --- events ---------------------------------------------------------------------------------------
 
     def apply(self, event: Event, body: bytes, position: int) -> None:

@@ -77,6 +77,7 @@ class Checkpoint:
         for table in self._tables:
             end = (max(tuple(table.rows.cut or ()), default=-1) + 1) * fmt.BLOCK_BYTES
             more += max(0, end - _size(fs, row_file.table_path(directory, table.number)))
+        more += sum(self.manifest.event_files.values()) + 2 * sum(map(len, self._events))
         old_index = self._engine.manifest.index_file
         return more + 2 * (_size(fs, directory / old_index) if old_index else 0) + SMALL_FILES_BYTES
 

@@ -111,7 +111,7 @@ class Selling(Book):
         token = self._engine.draw_token()
         event = self._event(Verb.HOLD, table, terms, wanted, ids)
         event.token, event.replacing = token, 0 if mine is None else replacing
-        event.deadline = event.at + px_ms
+        event.deadline = self.deadline_ms(px_ms)
         event.criteria = {name.decode(): value for name, value in criteria.items()}
         answer = [token, ids, _unix_ms() + px_ms]
         event.answer = _pack(answer) if terms.request else b""
@@ -255,8 +255,10 @@ class Selling(Book):
         hold = self._live(number)
         if hold is None:
             raise _no_hold(number)
-        at = self.store_ms()
-        self._log(hold.table, [], Event(Verb.EXTEND, hold.table.number, at, number, deadline=at + px_ms))
+        deadline = self.deadline_ms(px_ms)
+        self._log(
+            hold.table, [], Event(Verb.EXTEND, hold.table.number, self.store_ms(), number, deadline=deadline)
+        )
         return _unix_ms() + px_ms
 
     def _live(self, number: int) -> Hold | None:

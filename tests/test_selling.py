@@ -142,6 +142,19 @@ def test_a_late_payment_after_a_restart(is_checkpointed: bool) -> None:
     assert shop.confirm(token) == [0], "and again: the same"
 
 
+def test_a_hold_s_last_part_of_a_millisecond_is_its_own() -> None:
+    shop = Shop(seats=1)
+    shop.clock.now += 999_999
+    token = shop.hold(px_ms=10)[0]
+    shop.clock.pass_ms(9)
+    shop.engine.selling.extend(token, 10)
+    shop.clock.pass_ms(10)
+    shop.clock.now -= 1
+    assert refusal(shop.claim) == "BUSY"
+    shop.clock.pass_ms(1)
+    assert shop.claim() == [0]
+
+
 # --- what is remembered -------------------------------------------------------------------------------
 
 

@@ -8,8 +8,9 @@ together are equal: all or nothing. 5. What was inserted and acknowledged is the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from tests.sim.commands import Fields, Replace
+from tests.sim.commands import Command, Fields, Hold, Multi, Replace, token_of
 from tests.sim.paths import Path
 
 Shown = dict[int, Fields]
@@ -24,6 +25,7 @@ class Book:
         self.token = 0  # the highest that anyone was told
         self._attempts: dict[int, object] = {}
         self._refuted: list[str] = []
+        self._deadlines: dict[int, list[int]] = {}  # that were told of each hold
 
     def sold(self, row: int, sale: bytes) -> None:
         if self.sales.setdefault(row, sale) != sale:
@@ -52,6 +54,19 @@ class Book:
             self._refuted.append(
                 f"token {token} does not rise: {above} was given out before it was asked for"
             )
+
+    def with_plain_deadlines(self, command: Command, reply: Any) -> Any:
+        """A hold's deadline is by this machine's clock: here it is the how-manieth that its token was told
+        with, so that a seed stays one world."""
+        if isinstance(command, Multi) and isinstance(reply, tuple):
+            return tuple(map(self.with_plain_deadlines, command.parts, reply))
+        token = token_of(command, reply)
+        if not isinstance(command, Hold) or token is None:
+            return reply
+        told = self._deadlines.setdefault(token, [])
+        if reply[2] not in told:
+            told.append(reply[2])
+        return (token, reply[1], told.index(reply[2]))
 
     def troubles(self, shown: Shown) -> Iterator[str]:
         yield from self._refuted

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hiredis
 
 from tests.conftest import frame
-from tests.sim.commands import LOST, Command, TryLock, plain, replies_of, request
+from tests.sim.commands import LOST, Command, plain, replies_of, request, resent_as, token_of
 from tests.sim.history import History, Op
 from tests.sim.process import Link
 from tests.sim.scripts import Desk, Script
@@ -124,11 +124,12 @@ class Client:
     def _answered(self, reply: Any) -> None:
         op, self.op = self.op, None
         assert op is not None and self.link is not None
-        result = plain(op.command, reply)
+        result = self._world.book.with_plain_deadlines(op.command, plain(op.command, reply))
         op.answered(self._world.next_moment(), self._world.clock.now, result)
         self.link.waiting.remove(op)
-        if isinstance(op.command, TryLock) and isinstance(result, int):
-            self._world.book.told(result, op.command.owner or op, self._above)
+        told = token_of(op.command, result)
+        if told is not None:
+            self._world.book.told(told, resent_as(op.command) or op, self._above)
         self._end_command(result)
 
     def _end_command(self, result: Any) -> None:

@@ -1,8 +1,11 @@
 """Commands of the simulated clients: as values, as bytes of a request, and their replies as plain values.
 
 A reply is: a token or None (TRYLOCK); the row's fields or None (SEEK); whether the row is listed (INTERSECT);
-"OK" (REPLACE); a number (UNLOCK, INSERT); a tuple of these (MULTI); the first word of an error. `LOST` stands
-where no reply came.
+"OK" (REPLACE); a number (UNLOCK, INSERT, RELEASE); ids (CLAIM, CONFIRM); token, ids and deadline, or no ids
+(HOLD); True (EXTEND); a tuple of these (MULTI); the first word of an error, and the ids behind RESOLD. `LOST`
+stands where no reply came.
+
+Rows of a hall are in a table of their own: the selling verbs choose among those that have the hall's number.
 """
 
 from __future__ import annotations
@@ -15,6 +18,10 @@ from tests.conftest import frame, pairs_of
 TABLE = b"seats"
 SCHEMA = (b"state", b"U8", b"INDEX", b"writer", b"U64", b"prev", b"U64", b"note", b"BYTES", b"12")
 FIELDS = (b"state", b"writer", b"prev", b"note")
+HALLS = b"halls"
+HALLS_FROM = 1 << 20  # rows from here on are of this table
+ROWS_PER_HALL = 16
+HALL_SCHEMA = (*SCHEMA, b"hall", b"U32", b"INDEX")
 DEFAULT_LEASE_MS = 10_000
 
 Fields = tuple[int, int, int, bytes]  # state, writer, prev, note
@@ -59,7 +66,7 @@ class Find:
     free: bool = False
 
     def words(self) -> list[bytes]:
-        words = [b"KL.INTERSECT", TABLE, b"state", b"%d" % self.state, b"LIMIT", b"1"]
+        words = [b"KL.INTERSECT", _table(self.row), b"state", b"%d" % self.state, b"LIMIT", b"1"]
         if self.row:
             words += [b"AFTER", b"%d" % (self.row - 1)]
         return [*words, b"FREE"] if self.free else words
@@ -92,10 +99,70 @@ class Insert:
     fields: Fields
 
     def words(self) -> list[bytes]:
-        return [b"KL.INSERT", _key(self.row), *_pairs(self.fields)]
+        words = [b"KL.INSERT", _key(self.row), *_pairs(self.fields)]
+        return words if self.row < HALLS_FROM else [*words, b"hall", _hall(self.row)]
 
 
-Single = TryLock | Seek | Find | Replace | Unlock | Insert
+@dataclass(frozen=True, slots=True)
+class Claim:
+    hall: tuple[int, ...]  # all of its rows, ascending: what may be claimed, and looked at
+    want: int  # the state that a row must have
+    fields: Fields
+    count: int | None = None
+    ids: tuple[int, ...] = ()
+    owner: bytes | None = None
+    most: int | None = None
+    request: bytes | None = None
+
+    def words(self) -> list[bytes]:
+        return [*_wanted(b"KL.CLAIM", self), b"SET", *_pairs(self.fields), *_choice(self)]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    hall: tuple[int, ...]
+    want: int
+    ms: int
+    owner: bytes
+    count: int | None = None
+    ids: tuple[int, ...] = ()
+    most: int | None = None
+    request: bytes | None = None
+    replacing: int | None = None
+
+    def words(self) -> list[bytes]:
+        words = [*_wanted(b"KL.HOLD", self), b"PX", b"%d" % self.ms, *_choice(self)]
+        return words if self.replacing is None else [*words, b"REPLACING", b"%d" % self.replacing]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    token: int
+    fields: Fields
+
+    def words(self) -> list[bytes]:
+        return [b"KL.CONFIRM", b"%d" % self.token, b"SET", *_pairs(self.fields)]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    token: int
+
+    def words(self) -> list[bytes]:
+        return [b"KL.RELEASE", b"%d" % self.token]
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    token: int
+    ms: int
+
+    def words(self) -> list[bytes]:
+        return [b"KL.EXTEND", b"%d" % self.token, b"PX", b"%d" % self.ms]
+
+
+Selling = Claim | Hold | Confirm | Release | Extend
+Single = TryLock | Seek | Find | Replace | Unlock | Insert | Selling
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +174,21 @@ class Multi:
 class Crash:
     """No command of a client: the server died, and all locks with it."""
 
+    down_ns: int = 0  # for so long at least there was none; holds do not count that time
+
 
 Command = Single | Multi | Crash
 
 
 def rows_of(command: Command) -> tuple[int, ...]:
+    """Those that it names; the rows of a hold's token are for the model to say."""
     if isinstance(command, Multi):
         return tuple(row for part in command.parts for row in rows_of(part))
     if isinstance(command, TryLock | Unlock):
         return command.rows
-    return () if isinstance(command, Crash) else (command.row,)
+    if isinstance(command, Claim | Hold):
+        return command.hall
+    return () if isinstance(command, Crash | Confirm | Release | Extend) else (command.row,)
 
 
 def is_read(command: Command) -> bool:
@@ -140,7 +212,8 @@ def replies_of(command: Command) -> int:
 def plain(command: Command, reply: Any) -> Any:
     """What hiredis made of a reply, in either protocol version."""
     if isinstance(reply, Exception):
-        return str(reply).partition(" ")[0]
+        first, *others = str(reply).split(" ")
+        return (first, *map(int, others)) if first == "RESOLD" else first
     if isinstance(command, Multi):
         return tuple(plain(part, one) for part, one in zip(command.parts, reply, strict=True))
     if isinstance(command, Seek) and reply is not None:
@@ -148,12 +221,60 @@ def plain(command: Command, reply: Any) -> Any:
         return tuple(fields[name] for name in FIELDS)
     if isinstance(command, Find):
         return reply == [command.row]
+    if isinstance(command, Claim | Confirm):
+        return tuple(reply)
+    if isinstance(command, Hold):
+        return (reply[0], tuple(reply[1]), reply[2]) if reply else ()
+    if isinstance(command, Extend):
+        return isinstance(reply, int)
     return reply.decode() if isinstance(reply, bytes) else reply
+
+
+def token_of(command: Command, reply: Any) -> int | None:
+    """The fencing token that a reply told of."""
+    if isinstance(command, TryLock) and isinstance(reply, int):
+        return reply
+    if isinstance(command, Hold) and isinstance(reply, tuple) and reply:
+        token: int = reply[0]
+        return token
+    return None
+
+
+def resent_as(command: Command) -> bytes | None:
+    """What a command and its resends have in common, so that they may be given one token."""
+    if isinstance(command, TryLock):
+        return command.owner
+    return command.request if isinstance(command, Hold) else None
 
 
 def _key(row: int) -> bytes:
     """Both spellings of one row."""
+    if row >= HALLS_FROM:
+        return b"%b:%d" % (HALLS, row)
     return b"%d" % row if row % 2 else b"%b:%d" % (TABLE, row)
+
+
+def _table(row: int) -> bytes:
+    return HALLS if row >= HALLS_FROM else TABLE
+
+
+def _hall(row: int) -> bytes:
+    return b"%d" % (row // ROWS_PER_HALL)
+
+
+def _wanted(verb: bytes, command: Claim | Hold) -> list[bytes]:
+    return [verb, HALLS, b"hall", _hall(command.hall[0]), b"state", b"%d" % command.want]
+
+
+def _choice(command: Claim | Hold) -> list[bytes]:
+    words = [] if command.count is None else [b"COUNT", b"%d" % command.count]
+    if command.ids:
+        words += [b"IDS", b"%d" % len(command.ids), *(b"%d" % row for row in command.ids)]
+    if command.owner is not None:
+        words += [b"FOR", command.owner]
+    if command.most is not None:
+        words += [b"MAX", b"%d" % command.most]
+    return words if command.request is None else [*words, b"REQUEST", command.request]
 
 
 def _pairs(fields: Fields) -> list[bytes]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.sim.commands import EMPTY
+from tests.sim.commands import EMPTY, HALLS_FROM, ROWS_PER_HALL
 from tests.sim.history import History
-from tests.sim.model import Row, State
 from tests.sim.scripts import KINDS, Desk, Script
+from tests.sim.state import Row, State
 
 GROUPS = 10
 
@@ -33,7 +33,10 @@ def make_groups(random: Random) -> list[Group]:
     for number in range(GROUPS):
         kind = random.choice(tuple(KINDS))
         base = 70_000 if number > far_from else 0
-        rows = tuple(base + row + i for i in range(KINDS[kind][1]))
+        first = HALLS_FROM + base + ROWS_PER_HALL * number if kind == "hall" else base + row
+        rows = tuple(first + i for i in range(KINDS[kind][1]))
         row += len(rows) + random.choice((0, 3))
-        groups.append(Group(kind, rows, History(f"group {number}, {kind}, rows {rows}")))
+        groups.append(
+            Group(kind, rows, History(f"group {number}, {kind}, rows {rows}", 84 if len(rows) < 3 else 72))
+        )
     return groups

@@ -50,6 +50,7 @@ class History:
     """What happened to the rows of one group, which no operation of another touches."""
 
     name: str
+    room: int = 84  # for what clients send; what is read behind each crash comes on top
     ops: list[Op] = field(default_factory=list)
 
     def __str__(self) -> str:

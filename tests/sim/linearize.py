@@ -19,7 +19,8 @@ from math import inf
 
 from tests.sim.commands import Crash, is_read
 from tests.sim.history import Op
-from tests.sim.model import State, successors
+from tests.sim.model import successors
+from tests.sim.state import State
 
 STEPS_MAX = 200_000
 Node = tuple[int, State]  # a bit for each operation that is done, and the state behind them

@@ -5,73 +5,39 @@ as a range, and "over" and "not over" may both be possible. `State.now` is the e
 moment can be, and every decision makes it or the range narrower. Nothing that is possible is refused. Where
 the clock stood still between call and reply, nothing impossible is let through either.
 
-Crash: all locks go. A write without a reply may be taken back by the crash, and then every write behind it
-goes too, for the log is cut there. Until the crash its effect is in memory: nobody gets a reply that shows
-the row, but its UNLOCK can be seen. `State.kept` is what the rows will be behind such a cut.
+What the selling verbs do is in tests/sim/selling.py.
+
+Crash: all locks go. Holds stay, and the time that the server was down does not count for them; how much of
+its time a hold has left behind it is between what it had, and all that it was told. A write without a reply
+may be taken back by the crash, and then every write behind it goes too, for the log is cut there. Until the
+crash its effect is in memory: nobody gets a reply that shows it, but its UNLOCK can be seen. `State.kept` is
+what there will be behind such a cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+from tests.sim import selling
 from tests.sim.commands import (
     DEFAULT_LEASE_MS,
     LOST,
     Command,
     Crash,
-    Fields,
     Find,
     Multi,
     Replace,
     Seek,
+    Selling,
     Single,
     TryLock,
     Unlock,
     rows_of,
 )
+from tests.sim.state import LIVE, OVER, Held, Lease, Row, State
 
-
-class Row(NamedTuple):
-    token: int | None  # of the last write; None for one that no client can know
-    fields: Fields
-
-
-class Lease(NamedTuple):
-    token: int | None  # None as long as no client was told
-    above: int  # and then it is higher than this
-    owner: bytes | None
-    rows: tuple[int, ...]
-    earliest: int  # of its deadline, ns
-    latest: int
-
-
-Rows = tuple[tuple[int, Row], ...]  # ascending; rows that are not there are not in it
-Outcome = tuple[Any, "State"]
-
-
-class State(NamedTuple):
-    rows: Rows = ()
-    leases: tuple[Lease, ...] = ()
-    token: int = 0  # the highest that a client was told
-    now: int = 0
-    kept: Rows | None = None
-
-    def row(self, number: int) -> Row | None:
-        return next((row for other, row in self.rows if other == number), None)
-
-    def lease(self, number: int) -> Lease | None:
-        return next((lease for lease in self.leases if number in lease.rows), None)
-
-    def with_row(self, number: int, row: Row) -> State:
-        others = [pair for pair in self.rows if pair[0] != number]
-        return self._replace(rows=tuple(sorted([*others, (number, row)])))
-
-    def without(self, lease: Lease) -> State:
-        return self._replace(leases=tuple(other for other in self.leases if other is not lease))
-
-    def with_lease(self, lease: Lease) -> State:
-        return self._replace(leases=tuple(sorted((*self.leases, lease), key=lambda one: one.rows)))
+Outcome = tuple[Any, State]
 
 
 def successors(
@@ -82,8 +48,7 @@ def successors(
     `may_be_lost`: a crash comes later, and the command has no reply: its writes may be taken back.
     """
     if isinstance(command, Crash):
-        rows = state.rows if state.kept is None else state.kept
-        yield State(rows, (), state.token, max(state.now, called_ns))
+        yield _crashed(state, command, called_ns, returned_ns)
         return
     if returned_ns < state.now:
         return
@@ -92,14 +57,30 @@ def successors(
     for answer, after in outcomes(state, command, reply, returned_ns):
         if reply is not LOST and answer != reply:
             continue
-        writes = after.rows != state.rows
+        writes = after.lasting() != state.lasting()
         if state.kept is not None:
             if reply is LOST or (not writes and not _shows_what_is_lost(state, command, answer)):
                 yield after
             continue
         yield after
         if writes and may_be_lost and reply is LOST:
-            yield after._replace(kept=state.rows)
+            yield after._replace(kept=(state.rows, state.shop))
+
+
+def _crashed(state: State, crash: Crash, called_ns: int, returned_ns: int) -> State:
+    rows, shop = (state.rows, state.shop) if state.kept is None else state.kept
+    now = max(state.now, called_ns)
+    holds = tuple(_held_after(one, crash, now, returned_ns) for one in shop.holds)
+    return State(rows, (), state.token, now, None, shop._replace(holds=holds))
+
+
+def _held_after(one: Held, crash: Crash, now: int, late: int) -> Held:
+    """What is left of a hold counts from here, and nobody knows what was written down of its time. One that
+    came to its deadline, and whose rows nobody took, may be live again."""
+    if one.phase not in (LIVE, OVER) or one.is_taken:
+        return one
+    earliest = one.earliest + crash.down_ns if one.phase == LIVE else now
+    return one._replace(phase=LIVE, earliest=earliest, latest=late + one.lasts + selling.TICK_NS)
 
 
 def _shows_what_is_lost(state: State, command: Command, answer: Any) -> bool:
@@ -108,12 +89,24 @@ def _shows_what_is_lost(state: State, command: Command, answer: Any) -> bool:
         return True
     if isinstance(command, Unlock):
         return False
-    lost = State(state.kept or ())
+    assert state.kept is not None
+    lost = state._replace(rows=state.kept[0], shop=state.kept[1])
+    if isinstance(command, Selling):
+        return selling.shows_what_is_lost(state, lost, command, answer)
     if isinstance(command, Find):
+        if command.free and _held_rows(state, command.row) != _held_rows(lost, command.row):
+            return True
         return _has(state.row(command.row), command.state) != _has(lost.row(command.row), command.state)
     shown = set(rows_of(command))
+    if isinstance(command, TryLock) and any(_held_rows(state, row) != _held_rows(lost, row) for row in shown):
+        return True
     now, kept = state.rows, lost.rows
     return [pair for pair in now if pair[0] in shown] != [pair for pair in kept if pair[0] in shown]
+
+
+def _held_rows(state: State, row: int) -> list[tuple[int, Held]]:
+    """The holds that have the row, as they are written down."""
+    return [(i, one) for i, one in enumerate(state.shop.lasting().holds) if row in one.rows]
 
 
 def outcomes(state: State, command: Command, reply: Any, late: int) -> Iterator[Outcome]:
@@ -122,6 +115,10 @@ def outcomes(state: State, command: Command, reply: Any, late: int) -> Iterator[
         yield from _all_of(state, command.parts, reply, late)
         return
     assert not isinstance(command, Crash)
+    if isinstance(command, Selling):
+        for decided in _decided(state, selling.rows_of(state, command), late):
+            yield from selling.outcomes(decided, command, reply, late)
+        return
     for decided in _decided(state, rows_of(command), late):
         yield _one(decided, command, reply, late)
 
@@ -139,14 +136,22 @@ def _all_of(state: State, parts: tuple[Single, ...], reply: Any, late: int) -> I
 
 
 def _decided(state: State, rows: tuple[int, ...], late: int) -> list[State]:
-    """For each lease on the rows: it is over, and gone, or it is not."""
+    """For each lease and each hold on the rows: it is over, or it is not."""
     leases = [lease for lease in state.leases if _is_on(lease, rows)]
+    holds = [i for i, one in enumerate(state.shop.holds) if one.phase == LIVE and _is_on(one, rows)]
     states = [state]
     for lease in leases:
         states = [after for one in states for after in _judged(one, lease, late)]
-    if len(leases) > 1:  # all at one moment
-        states = [one for one in states if all(x.latest > one.now for x in one.leases if _is_on(x, rows))]
+    for at in holds:
+        states = [after for one in states for after in _hold_judged(one, at, late)]
+    if len(leases) + len(holds) > 1:  # all at one moment
+        states = [one for one in states if all(x.latest > one.now for x in _live_on(one, rows))]
     return states
+
+
+def _live_on(state: State, rows: tuple[int, ...]) -> list[Lease | Held]:
+    holds = [one for one in state.shop.holds if one.phase == LIVE and _is_on(one, rows)]
+    return [*(lease for lease in state.leases if _is_on(lease, rows)), *holds]
 
 
 def _judged(state: State, lease: Lease, late: int) -> Iterator[State]:
@@ -159,12 +164,25 @@ def _judged(state: State, lease: Lease, late: int) -> Iterator[State]:
     yield others._replace(now=max(state.now, lease.earliest))
 
 
-def _is_on(lease: Lease, rows: tuple[int, ...]) -> bool:
-    return any(row in lease.rows for row in rows)
+def _hold_judged(state: State, at: int, late: int) -> Iterator[State]:
+    held = state.shop.holds[at]
+    if late < held.earliest:
+        yield state
+        return
+    if state.now < held.latest:
+        yield state.with_hold(at, held._replace(earliest=max(held.earliest, state.now + 1)))
+    yield state.with_hold(at, selling.ended(held, OVER, held.earliest))._replace(
+        now=max(state.now, held.earliest)
+    )
+
+
+def _is_on(one: Lease | Held, rows: tuple[int, ...]) -> bool:
+    return any(row in one.rows for row in rows)
 
 
 def _one(state: State, command: Single, reply: Any, late: int) -> Outcome:
-    """All leases on its rows are live."""
+    """All leases and holds on its rows are live."""
+    assert not isinstance(command, Selling)
     if isinstance(command, TryLock):
         return _try_lock(state, command, reply, late)
     if isinstance(command, Replace):
@@ -174,7 +192,7 @@ def _one(state: State, command: Single, reply: Any, late: int) -> Outcome:
     row = state.row(command.row)
     if isinstance(command, Find):
         is_listed = _has(row, command.state)
-        return is_listed and not (command.free and state.lease(command.row)), state
+        return is_listed and not (command.free and not state.is_free(command.row)), state
     if isinstance(command, Seek):
         return (None if row is None else row.fields), state
     if row is None:
@@ -201,7 +219,7 @@ def _try_lock(state: State, command: TryLock, reply: Any, late: int) -> Outcome:
         again = held._replace(token=token, earliest=earliest, latest=latest)
         after = state.without(held).with_lease(again)
         return token or "a token", after._replace(token=max(state.token, token or 0))
-    if any(state.lease(row) is not None for row in rows):
+    if not all(map(state.is_free, rows)):
         return None, state
     if told is not None and told <= state.token:
         return "a token that does not rise", state
@@ -218,7 +236,7 @@ def _replace(state: State, command: Replace) -> Outcome:
     if lease is None or lease.token != command.token:
         is_resend = row.token == command.token and row.fields == command.fields
         return ("OK" if is_resend else "NOLOCK"), state
-    after = state.with_row(command.row, Row(command.token, command.fields))
+    after = selling.taken(state.with_row(command.row, Row(command.token, command.fields)), (command.row,))
     return "OK", _released(after, lease, command.row) if command.unlock else after
 
 

@@ -22,17 +22,22 @@ from tests.conftest import frame
 from tests.sim.book import Book, Shown
 from tests.sim.commands import (
     EMPTY,
+    HALL_SCHEMA,
+    HALLS,
+    HALLS_FROM,
     LOST,
+    ROWS_PER_HALL,
     SCHEMA,
     TABLE,
     Command,
     Crash,
     Insert,
     Seek,
-    TryLock,
     plain,
     replies_of,
     request,
+    resent_as,
+    token_of,
 )
 from tests.sim.groups import Group
 from tests.sim.history import History, Op
@@ -117,8 +122,9 @@ class RealClient:
             now = time.monotonic_ns()
             result = plain(command, reply)
             op.answered(now, now, result)
-            if isinstance(command, TryLock) and isinstance(result, int):
-                self._book.told(result, command.owner or op, above)
+            told = token_of(command, result)
+            if told is not None:
+                self._book.told(told, resent_as(command) or op, above)
             return result
         return LOST
 
@@ -150,7 +156,8 @@ def record(seed: int, place: Place, *, kill: bool) -> tuple[Group, list[str]]:
     """One history on rows of its own, and what its book has against the store."""
     random, book = Random(f"real {seed}"), Book()
     kind = random.choice(tuple(KINDS))
-    rows = tuple(10 * seed + i + 1 for i in range(KINDS[kind][1]))
+    first = HALLS_FROM + ROWS_PER_HALL * seed if kind == "hall" else 10 * seed + 1
+    rows = tuple(first + i for i in range(KINDS[kind][1]))
     group = Group(kind, rows, History(f"real {seed}, {kind}, rows {rows}"))
     if kind == "twins":
         book.twins = [(rows[0], rows[1])]
@@ -201,5 +208,6 @@ def _live_together(clients: list[RealClient], place: Place, group: Group, kill: 
 
 def furnish(place: Place) -> None:
     with place.connect() as wire:
-        wire.sendall(frame(b"KL.CREATE", TABLE, b"SCHEMA", *SCHEMA))
-        assert wire.recv(100) == b"+OK\r\n"
+        for table, schema in ((TABLE, SCHEMA), (HALLS, HALL_SCHEMA)):
+            wire.sendall(frame(b"KL.CREATE", table, b"SCHEMA", *schema))
+            assert wire.recv(100) == b"+OK\r\n"

@@ -13,12 +13,18 @@ from typing import Any
 
 from tests.sim.book import Book
 from tests.sim.commands import (
+    DEFAULT_LEASE_MS,
     LOST,
+    Claim,
     Command,
+    Confirm,
+    Extend,
     Fields,
     Find,
+    Hold,
     Insert,
     Multi,
+    Release,
     Replace,
     Seek,
     TryLock,
@@ -40,6 +46,7 @@ class Desk:
     sales: int = 0
     old_writes: list[Replace] = field(default_factory=list)
     old_tokens: list[tuple[int, int]] = field(default_factory=list)  # row and token
+    carts: list[tuple[tuple[int, ...], int]] = field(default_factory=list)  # hall, and token of a hold there
 
     def lease(self, *rows: int) -> TryLock:
         random = self.random
@@ -49,6 +56,21 @@ class Desk:
     def next_note(self) -> bytes:
         self.sales += 1
         return b"%d/%d" % (self.client, self.sales)
+
+    def choice_in(self, hall: tuple[int, ...]) -> dict[str, Any]:
+        """Which of its rows, for whom, and whether a resend is to be known."""
+        random = self.random
+        words: dict[str, Any] = {}
+        kind = random.random()
+        if kind < 0.3:
+            words["ids"] = tuple(random.sample(hall, random.choice((1, 1, 2))))
+        elif kind < 0.6:
+            words["count"] = random.randint(1, len(hall))
+        if random.random() < 0.8:
+            words["request"] = b"%d/%b" % (hall[0], self.next_note())
+        if random.random() < 0.3:
+            words["most"] = random.randint(1, len(hall))
+        return words
 
     def remember(self, row: int, token: int, write: Replace) -> None:
         self.old_tokens = [*self.old_tokens[-3:], (row, token)]
@@ -187,9 +209,68 @@ def visit_fresh(desk: Desk, rows: tuple[int, ...]) -> Script:
         yield random.choice((Seek(row), Multi((Seek(rows[0]), Seek(rows[1]))), Find(row, 2)))
 
 
+def visit_hall(desk: Desk, rows: tuple[int, ...]) -> Script:
+    """Claims seats, or takes them into a cart; pays, in time or late, or lets go; or brings sold ones back.
+    What a table counts for an owner, here it counts for one in one hall."""
+    random, owner = desk.random, b"%d in hall %d" % (desk.client, rows[0])
+    choice = random.random()
+    old = [token for hall, token in desk.carts if hall == rows]
+    if choice < 0.1:
+        row = random.choice(rows)
+        yield random.choice((Seek(row), Find(row, 0, free=True), Find(row, random.randrange(2))))
+    elif choice < 0.25:
+        yield from _bring_back(desk, random.choice(rows))
+    elif choice < 0.4 and old:
+        yield from _end_of_cart(desk, random.choice(old))
+    elif choice < 0.55:
+        words = desk.choice_in(rows)
+        if random.random() < 0.5 or "most" in words:
+            words["owner"] = owner
+        yield Claim(rows, 0, (1, desk.client, 0, desk.next_note()), **words)
+    elif choice < 0.62:
+        first = Claim(rows, 0, (1, desk.client, 0, desk.next_note()), **desk.choice_in(rows), owner=owner)
+        yield Multi((first, Find(rows[0], 1), Claim(rows, 0, (1, desk.client, 0, b""))))
+    else:
+        replacing = random.choice(old) if old and random.random() < 0.4 else None
+        ms = random.choice(desk.leases_ms) or DEFAULT_LEASE_MS
+        cart = yield Hold(rows, 0, ms, owner, replacing=replacing, **desk.choice_in(rows))
+        if isinstance(cart, tuple) and cart:
+            desk.carts = [*desk.carts[-5:], (rows, cart[0])]
+            while random.random() < 0.7:
+                yield from _end_of_cart(desk, cart[0])
+
+
+def _end_of_cart(desk: Desk, token: int) -> Script:
+    """Or what its owner took for the end; the same sale each time, or another."""
+    random = desk.random
+    choice = random.random()
+    if choice < 0.6:
+        yield Confirm(token, (1, token, 0, b"paid" if random.random() < 0.9 else b"otherwise"))
+    elif choice < 0.8:
+        yield Release(token)
+    else:
+        yield Extend(token, random.choice(desk.leases_ms) or DEFAULT_LEASE_MS)
+
+
+def _bring_back(desk: Desk, row: int) -> Script:
+    """With a lock and a write, as a till without selling verbs would."""
+    random = desk.random
+    token = yield desk.lease(row)
+    if not isinstance(token, int):
+        return
+    if random.random() < 0.3:
+        yield random.choice((Confirm(token, (1, 0, 0, b"by a lock")), Release(token), Extend(token, 5)))
+    fields = yield Seek(row)
+    if isinstance(fields, tuple) and random.random() < 0.9:
+        yield Replace(row, token, (0, token, fields[1], b""), unlock=True)
+    else:
+        yield Unlock((row,), token)
+
+
 KINDS = {
     "seat": (visit_seat, 1),
     "page": (visit_page, 1),
     "twins": (visit_twins, 2),
     "fresh": (visit_fresh, 2),
+    "hall": (visit_hall, 3),
 }

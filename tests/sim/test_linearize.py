@@ -27,7 +27,7 @@ from tests.sim.commands import (
 )
 from tests.sim.history import Op
 from tests.sim.linearize import Verdict, judge
-from tests.sim.model import Row, State
+from tests.sim.state import Row, State
 
 A: Fields = (1, 0, 0, b"a")
 B: Fields = (2, 0, 0, b"b")

@@ -20,7 +20,19 @@ from tests.fake_disk import Crash as DiskCrash
 from tests.fake_disk import FakeDisk
 from tests.sim.book import Book, Shown
 from tests.sim.client import Client
-from tests.sim.commands import EMPTY, FIELDS, SCHEMA, TABLE, Command, Crash, Insert, Seek, request
+from tests.sim.commands import (
+    EMPTY,
+    FIELDS,
+    HALL_SCHEMA,
+    HALLS,
+    SCHEMA,
+    TABLE,
+    Command,
+    Crash,
+    Insert,
+    Seek,
+    request,
+)
 from tests.sim.counts import Counts
 from tests.sim.groups import Group, make_groups
 from tests.sim.history import History, Op
@@ -28,8 +40,8 @@ from tests.sim.linearize import Verdict, judge
 from tests.sim.process import CONFIG, Link, Process
 from tests.store import DIRECTORY, FakeClock, assert_sound
 
+TABLES = (TABLE, HALLS)
 CLIENTS_MAX = 8
-OPS_MAX = 84  # per history; what the auditor reads behind each crash comes on top
 DEATHS_MAX = 4
 STEPS_MAX = 6_000
 
@@ -85,7 +97,8 @@ class World:
     def _furnish(self) -> None:
         """The table and its rows, before anything goes wrong."""
         link = self.process.connect()
-        link.inbox += frame(b"KL.CREATE", TABLE, b"SCHEMA", *SCHEMA)
+        for table, schema in ((TABLE, SCHEMA), (HALLS, HALL_SCHEMA)):
+            link.inbox += frame(b"KL.CREATE", table, b"SCHEMA", *schema)
         for group in self.groups:
             if group.kind != "fresh":
                 for row in group.rows:
@@ -106,11 +119,11 @@ class World:
         return op
 
     def is_full(self, history: History) -> bool:
-        return len(history.ops) >= OPS_MAX
+        return len(history.ops) >= history.room
 
     def busy_group(self) -> Group | None:
         """Mostly one of the first two that have room: they are where everybody is."""
-        left = [group for group in self.groups if len(group.history.ops) < OPS_MAX - 8]
+        left = [group for group in self.groups if len(group.history.ops) < group.history.room - 8]
         if not left:
             return None
         return self.random.choice(left[:2] if self.random.random() < 0.8 else left)
@@ -220,8 +233,8 @@ class World:
         if kind > 0.95:
             clock.now += random.randrange(7 * 86_400) * 1_000_000_000
             return
-        table = self.process.engine.tables[TABLE]
-        ends = sorted({lease.deadline for lease in table.leases.values()})
+        tables = self.process.engine.tables
+        ends = sorted({lease.deadline for name in TABLES for lease in tables[name].leases.values()})
         if ends:
             clock.now = max(clock.now, random.choice(ends) + random.choice((-1, 0, 0, 1)))
 
@@ -290,7 +303,7 @@ class World:
         """The process is no more; perhaps it dies again while it starts."""
         if inside and self.process.is_checkpointing:
             self.counts.deaths_in_checkpoints += 1
-        began = self.next_moment()
+        began, began_ns = self.next_moment(), self.clock.now
         self._all_links_gone(began)
         while True:
             self._lose_process()
@@ -304,7 +317,7 @@ class World:
             break
         self.disk.fail_at = 0
         self._dies_in_sync = False
-        self._behind_death(began)
+        self._behind_death(began, began_ns)
 
     def _all_links_gone(self, moment: float) -> None:
         links = [client.link for client in self.clients if client.link is not None]
@@ -331,30 +344,30 @@ class World:
         self.process = self.make_process(self._app, self.disk, self.clock, self.random)
 
     def _stop_cleanly(self) -> None:
-        began = self.next_moment()
+        began, began_ns = self.next_moment(), self.clock.now
         self._all_links_gone(began)
         self.process.stop()
         self.counts.clean_stops += 1
         self.disk = self.disk.crash()
         self._start()
         assert self.process.warnings == [], "behind a clean stop nothing is torn"
-        self._behind_death(began)
+        self._behind_death(began, began_ns)
 
-    def _behind_death(self, began: float) -> None:
+    def _behind_death(self, began: float, began_ns: int) -> None:
         engine = self.process.engine
         assert_sound(engine, self.disk)
         self._book_is_right(self._shown())
         ended = self.next_moment()
         for group in self.groups:
-            crash = Op(-1, Crash(), began, self.clock.now)
+            crash = Op(-1, Crash(self.clock.now - began_ns), began, self.clock.now)
             crash.answered(ended, self.clock.now, "crash")
             group.history.ops.append(crash)
         self._audit()
 
     def _shown(self) -> Shown:
-        table = self.process.engine.tables[TABLE]
+        tables = self.process.engine.tables
         shown: Shown = {}
-        for row in table.rows.present:
+        for table, row in ((tables[name], row) for name in TABLES for row in tables[name].rows.present):
             values = table.read_trimmed(row)
             assert values is not None
             state, writer, prev, note = (table.schema.value(values, name) for name in FIELDS)
