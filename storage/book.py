@@ -178,14 +178,10 @@ class Book:
             table.sales.requests.shift(-ahead)
 
     def _is_whole(self, hold: Hold) -> bool:
-        """Nobody writes a row of a live hold: where one matches no more the hold had ended, though the store's
+        """Nobody writes a row of a live hold: where a later token has, the hold had ended, though the store's
         time has gone back to before that."""
-        value, criteria = hold.table.schema.value, hold.criteria
-        for row in hold.ids if not hold.units else ():
-            values = hold.table.read_trimmed(row)
-            if values is None or any(value(values, name.encode()) != it for name, it in criteria.items()):
-                return False
-        return True
+        rows = [hold.table.read(row) for row in hold.ids if not hold.units]
+        return all(values is not None and values[0] < hold.number for values in rows)
 
     def cut(self) -> list[bytes]:
         """The events since the last one, for a checkpoint to keep."""
