@@ -30,7 +30,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lease_ms: Annotated[int, Meta(ge=1, le=86_400_000)] = 10_000
     # Requests and ended holds: for how long, and in how much memory; when it is full new ones are refused.
     remembered_hours: Annotated[float, Meta(ge=0.001)] = 24.0
-    remembered_bytes_max: Annotated[int, Meta(ge=0)] = 256 << 20
+    remembered_bytes_max: Annotated[int, Meta(ge=0)] = 512 << 20
     checkpoint_bytes: Positive = 64 << 20
     segment_bytes: Annotated[int, Meta(ge=1 << 16)] = 64 << 20  # of a file of the log
     ballast_bytes: Annotated[int, Meta(ge=0)] = 64 << 20  # kept back for a full disk; 0: nothing is

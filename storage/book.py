@@ -32,7 +32,8 @@ class Book:
         self.memory = Memory(bytes_max, keep_ns)
         self.holds: dict[int, Hold] = {}
         self._deadlines: list[tuple[int, int]] = []  # of live holds, and of some that are not any more
-        self._ended: deque[tuple[int, int]] = deque()  # when a hold may be forgotten, which
+        self._ended: deque[int] = deque()  # holds in the order in which they ended
+        self._ended_again: set[int] = set()  # a late payment: they are in there twice
         self._journal: list[bytes] = []  # encoded events since the last cut
         self._ahead_ns = 0  # of the store's time before the monotonic clock
 
@@ -84,7 +85,7 @@ class Book:
             event.rows,
             event.owner,
             deadline,
-            event.criteria,
+            table.sales.shared(event.criteria),
             event.field,
             event.units,
             position,
@@ -127,15 +128,20 @@ class Book:
                 hold.state = State.LAPSED
                 hold.table.sales.strike(hold)
                 self._remember_end(hold, now)
-        while ended and ended[0][0] <= now:
-            _, number = ended.popleft()
-            hold = self.holds.get(number)
-            if hold is not None and hold.until <= now:  # else it ended once more: a late payment
+        while ended:
+            hold = self.holds.get(ended[0])
+            is_first = ended[0] in self._ended_again
+            if hold is not None and hold.until > now and not is_first:
+                break
+            self._ended_again.discard(ended.popleft())
+            if hold is not None and not is_first:
                 self._forget(hold)
 
     def _remember_end(self, hold: Hold, at: int) -> None:
+        if hold.until:
+            self._ended_again.add(hold.number)
         hold.until = at + self.memory.keep_ns
-        self._ended.append((hold.until, hold.number))
+        self._ended.append(hold.number)
 
     def forget_table(self, table: Table) -> None:
         """It is dropped: its tokens are unknown for ever."""
@@ -168,12 +174,11 @@ class Book:
         self._ahead_ns = ahead
         for hold in self.holds.values():
             hold.deadline -= ahead
-            hold.until -= ahead
+            hold.until -= ahead if hold.until else 0
             if hold.state is State.LIVE and not self._is_whole(hold):
                 hold.deadline = self._engine.clock()
         self._deadlines = [(h.deadline, h.number) for h in self.holds.values() if h.state is State.LIVE]
         heapq.heapify(self._deadlines)
-        self._ended = deque((until - ahead, number) for until, number in self._ended)
         for table in self._engine.tables.values():
             table.sales.requests.shift(-ahead)
 

@@ -13,7 +13,7 @@ import struct
 from hashlib import blake2b
 
 KEEP_NS = 86_400 * 1_000_000_000
-BYTES_MAX = 256 << 20
+BYTES_MAX = 512 << 20
 ENTRY_BYTES = 160  # key, value and their place in a dict, beside the answer: measured
 GENERATIONS = 4  # in the time that answers are kept
 _FORGET_AT_ONCE = 4

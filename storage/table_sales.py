@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 from pyroaring import BitMap
 
 from storage.adjacent import Scan
+from storage.events import Criteria
 from storage.format import NO_OWNER
 from storage.holds import Hold
 from storage.requests import Memory, Requests
 
 if TYPE_CHECKING:
     from storage.table import Table
+
+CRITERIA_MAX = 1024
 
 
 class TableSales:
@@ -21,6 +24,7 @@ class TableSales:
     returned."""
 
     __slots__ = (
+        "criteria",
         "held",
         "holds",
         "looked_at",
@@ -36,6 +40,7 @@ class TableSales:
     def __init__(self) -> None:
         self.position = 0
         self.held = BitMap()
+        self.criteria: dict[tuple[tuple[str, Any], ...], Criteria] = {}  # of holds: few, and of many holds
         self.holds: dict[bytes, set[Hold]] = {}  # live ones, by owner's digest
         self.sold: dict[bytes, int] = {}
         self.units_held: dict[tuple[int, str], int] = {}  # row and counter
@@ -47,6 +52,12 @@ class TableSales:
         self.scans: dict[tuple[Any, ...], Scan] = {}
         self.runless: set[tuple[Any, ...]] = set()
         self.requests: Requests = Requests(Memory(0))
+
+    def shared(self, criteria: Criteria) -> Criteria:
+        """One dict for all holds that ask for the same: it is as large as the rest of a hold."""
+        if len(self.criteria) >= CRITERIA_MAX:
+            self.criteria.clear()
+        return self.criteria.setdefault(tuple(criteria.items()), criteria)
 
     def freed(self) -> None:
         """Something may be free that was not."""
