@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from commands.arguments import pairs
-from commands.clauses import Clauses, digest, refuse_unchanged
+from commands.clauses import NAME_BYTES_MAX, Clauses, digest, refuse_unchanged
 from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
+from storage.selling import Terms
 from storage.table import Table
 
 _ALLOWED = frozenset(b"SET COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST".split())
@@ -40,7 +41,7 @@ def claim(context: Context, table: Table, words: list[bytes]) -> list[int]:
 
 
 def _usual(context: Context, table: Table, words: list[bytes]) -> list[int] | None:
-    """Criteria and SET alone, one row, its criteria asked before: half of what the general case costs."""
+    """One row, and no clauses but SET, FOR, MAX and REQUEST: a third of what the general case costs."""
     try:
         at = words.index(b"SET", 2)
     except ValueError:
@@ -56,7 +57,33 @@ def _usual(context: Context, table: Table, words: list[bytes]) -> list[int] | No
         index.remember_order(asked, order)
     posting, criteria = order
     changes, end = pairs(table.schema, words, at + 1)
-    if end < len(words) or table.schema.counters:
+    if table.schema.counters:
         return None
+    terms = None
+    if end < len(words):
+        terms = _terms(words, end)
+        if terms is None:
+            return None
     refuse_unchanged(criteria, changes)
-    return engine.selling.claim_lowest(table, posting, changes)
+    return engine.selling.claim_lowest(table, posting, changes, terms)
+
+
+def _terms(words: list[bytes], at: int) -> Terms | None:
+    """Whatever is not quite as it should be is left to Clauses, which has the words for it."""
+    terms = Terms()
+    if (len(words) - at) % 2:
+        return None
+    for name, value in zip(words[at::2], words[at + 1 :: 2], strict=True):
+        if name == b"REQUEST" and not terms.request and 1 <= len(value) <= NAME_BYTES_MAX:
+            terms.request = value
+        elif name == b"FOR" and not terms.owner and 1 <= len(value) <= NAME_BYTES_MAX:
+            terms.owner = value
+        elif name == b"MAX" and terms.most is None and len(value) < 10 and value.isdigit():
+            terms.most = int(value)
+        else:
+            return None
+    if terms.most is not None and not terms.owner:
+        return None
+    if terms.request:
+        terms.args = digest(b"KL.CLAIM", words)
+    return terms

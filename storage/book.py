@@ -14,9 +14,11 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING
 
+from storage.errors import StoreError
 from storage.events import Event, Verb, decode
 from storage.holds import Hold, State, digest_of
 from storage.requests import BYTES_MAX, KEEP_NS, Memory, Requests
+from storage.schema import Value
 from storage.table import Table
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 MS = 1_000_000
 STEP_EVENTS = 256
+_CLAIM = int(Verb.CLAIM)
 
 
 class Book:
@@ -61,15 +64,15 @@ class Book:
             return
         at = event.at * MS - self._ahead_ns
         verb = event.verb
-        if verb == Verb.HOLD:
+        if verb == _CLAIM:
+            if event.units and event.owner:
+                table.sales.add_units(digest_of(event.owner), event.rows[0], event.field, event.units)
+        elif verb == Verb.HOLD:
             self._begin(table, event, position)
         elif verb == Verb.OWNED:
             table.sales.add_units(event.owner, event.rows[0], event.field, event.units)
         elif verb == Verb.RETURN and event.units:
             table.sales.add_units(digest_of(event.owner), event.rows[0], event.field, -event.units)
-        elif verb == Verb.CLAIM:
-            if event.units and event.owner:
-                table.sales.add_units(digest_of(event.owner), event.rows[0], event.field, event.units)
         elif event.token in self.holds:
             self._end(self.holds[event.token], event, position, at)
         if event.request:
@@ -142,6 +145,24 @@ class Book:
             self._ended_again.add(hold.number)
         hold.until = at + self.memory.keep_ns
         self._ended.append(hold.number)
+
+    def live_holds(self, table: Table, owner: bytes | None) -> list[Hold]:
+        """By ascending token."""
+        self.expire()
+        self._engine.note(table.sales.position)
+        if owner is not None:
+            found: Iterable[Hold] = table.sales.holds.get(digest_of(owner), ())
+        else:
+            found = (hold for holds in table.sales.holds.values() for hold in holds)
+        return sorted(found, key=lambda hold: hold.number)
+
+    def refuse_held_units(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
+        """A counter from which units are held is changed by sales alone. Raises `BUSY`."""
+        self.expire()
+        self._engine.note(table.sales.position)
+        for name in changes.keys() & table.schema.counters:
+            if (row, name.decode()) in table.sales.units_held:
+                raise StoreError(f"BUSY units of field '{name.decode()}' are held")
 
     def forget_table(self, table: Table) -> None:
         """It is dropped: its tokens are unknown for ever."""

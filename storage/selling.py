@@ -7,7 +7,6 @@ stand for is in storage.book.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +25,7 @@ from storage.table import Table
 
 ROWS_MAX = 1000  # of one claim or hold
 FORGET_WHEN_FULL = 1000  # answers whose time is over, at once
-_CLAIM = int(fmt.Kind.CLAIM)
+_CLAIM, _ONE = int(fmt.Kind.CLAIM), Wanted()
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
@@ -53,8 +52,58 @@ class Selling(Book):
             if known is not None:
                 return known  # type: ignore[no-any-return]
         ids = self._offered(table, criteria, wanted, terms, None)
-        if not ids:
-            return ids
+        if ids:
+            self._sell_to(table, ids, changes, wanted, terms)
+        return ids
+
+    def claim_lowest(
+        self, table: Table, posting: Posting | None, changes: dict[bytes, Value], terms: Terms | None
+    ) -> list[int] | None:
+        """The usual claim, of one row; None where others are in its way, and a choice is to be made."""
+        engine = self._engine
+        if terms is not None:
+            if terms.request:
+                known = self._known(table, terms)
+                if known is not None:
+                    return known  # type: ignore[no-any-return]
+            if self._deadlines:
+                self.expire()
+        if posting is None:
+            engine.note(engine.catalog_position)
+            return []
+        if posting.position > engine.released:
+            engine.note(posting.position)
+        if not posting.rows:
+            return []
+        if terms is not None and terms.most is not None:
+            self._limit(table, terms, 1, None)
+        row = posting.rows.min()
+        if row in table.leases:
+            return None
+        if terms is None:
+            self._sell_one(table, row, changes)
+        else:
+            self._sell_to(table, [row], changes, _ONE, terms)
+        return [row]
+
+    def _sell_one(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
+        """To nobody in particular: no event."""
+        old = table.read_trimmed(row)
+        assert old is not None, "a listed row is there"
+        fields = [*old]
+        table.schema.assign(fields, changes)
+        fields[0], fields[2] = self._engine.draw_token(), fmt.NO_OWNER
+        sales = table.sales
+        is_looked_at = sales.looked_at == table.position
+        self._engine.write(table, row, _CLAIM, old, fields)
+        if is_looked_at:
+            sales.looked_at = table.position
+        if old[2] != fmt.NO_OWNER:
+            sales.resold(old[2], fmt.NO_OWNER)
+
+    def _sell_to(
+        self, table: Table, ids: list[int], changes: dict[bytes, Value], wanted: Wanted, terms: Terms
+    ) -> None:
         if terms.request:
             self._need_room(table)
         event = None
@@ -63,36 +112,6 @@ class Selling(Book):
             event.answer = _pack(ids) if terms.request else b""
         digest = None if wanted.field else digest_of(terms.owner) if terms.owner else fmt.NO_OWNER
         self._sell(table, ids, fmt.Kind.CLAIM, self._with_units(table, changes, wanted, ids), digest, event)
-        return ids
-
-    def claim_lowest(
-        self, table: Table, posting: Posting | None, changes: dict[bytes, Value]
-    ) -> list[int] | None:
-        """The usual claim, of one row for nobody in particular; None where it is more than that."""
-        engine = self._engine
-        if posting is None:
-            engine.note(engine.catalog_position)
-            return []
-        if posting.position > engine.released:
-            engine.note(posting.position)
-        if not posting.rows:
-            return []
-        row = posting.rows.min()
-        if row in table.leases:
-            return None
-        old = table.read_trimmed(row)
-        assert old is not None, "a listed row is there"
-        fields = [*old]
-        table.schema.assign(fields, changes)
-        fields[0], fields[2] = engine.draw_token(), fmt.NO_OWNER
-        sales = table.sales
-        is_looked_at = sales.looked_at == table.position
-        engine.write(table, row, _CLAIM, old, fields)
-        if is_looked_at:
-            sales.looked_at = table.position
-        if old[2] != fmt.NO_OWNER:
-            sales.resold(old[2], fmt.NO_OWNER)
-        return [row]
 
     def hold(
         self, table: Table, criteria: Criteria, px_ms: int, wanted: Wanted, terms: Terms, replacing: int
@@ -146,12 +165,16 @@ class Selling(Book):
         if offer.is_sold_out():
             return []
         if terms.most is not None:
-            self._engine.note(table.sales.position)
-            self._engine.note(table.position)
-            owned = table.sales.owned(digest_of(terms.owner)) - (mine.size if mine is not None else 0)
-            if owned + wanted.size > terms.most:
-                raise StoreError(f"LIMIT the owner has {owned} of at most {terms.most} here")
+            self._limit(table, terms, wanted.size, mine)
         return offer.choose()
+
+    def _limit(self, table: Table, terms: Terms, more: int, mine: Hold | None) -> None:
+        """Raises `LIMIT`."""
+        self._engine.note(table.sales.position)
+        self._engine.note(table.position)
+        owned = table.sales.owned(digest_of(terms.owner)) - (mine.size if mine is not None else 0)
+        if terms.most is not None and owned + more > terms.most:
+            raise StoreError(f"LIMIT the owner has {owned} of at most {terms.most} here")
 
     def _need_room(self, table: Table) -> None:
         """For a request or a hold to be remembered."""
@@ -270,16 +293,6 @@ class Selling(Book):
         self._engine.note(max(hold.position, hold.table.sales.position))
         return hold if hold.state is State.LIVE else None
 
-    def live_holds(self, table: Table, owner: bytes | None) -> list[Hold]:
-        """By ascending token."""
-        self.expire()
-        self._engine.note(table.sales.position)
-        if owner is not None:
-            found: Iterable[Hold] = table.sales.holds.get(digest_of(owner), ())
-        else:
-            found = (hold for holds in table.sales.holds.values() for hold in holds)
-        return sorted(found, key=lambda hold: hold.number)
-
     # --- refunds --------------------------------------------------------------------------------------
 
     def give_back(
@@ -325,14 +338,6 @@ class Selling(Book):
             return bool(values[2] == digest)
         key = (digest, row, wanted.field.decode())
         return table.sales.units_sold.get(key, 0) >= wanted.units
-
-    def refuse_held_units(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
-        """A counter from which units are held is changed by sales alone. Raises `BUSY`."""
-        self.expire()
-        self._engine.note(table.sales.position)
-        for name in changes.keys() & table.schema.counters:
-            if (row, name.decode()) in table.sales.units_held:
-                raise StoreError(f"BUSY units of field '{name.decode()}' are held")
 
     # --- writing --------------------------------------------------------------------------------------
 
