@@ -4,9 +4,10 @@
 
 Each shopper, a connection of its own, holds a seat, forgets it and `pace-ms` later holds another, so
 every seat expires and is offered again, over and over, and ended holds pile up, without a pace as fast as the
-server can make them. When its room for ended holds is full (-OOM) the churn ends early. Afterwards every
-seat must be for sale. Exit status: 0 if all are, the time was served in full, and its last quarter is no
-slower than the first by more than their noise; 1 if not.
+server can make them. They are remembered for a day: `room-mib` is what the server is given for it, more than
+it takes unless told, and when it is full (-OOM) the churn ends early. Afterwards every seat must be for sale.
+Exit status: 0 if all are, the time was served in full, and its last quarter is no slower than the first by
+more than their noise; 1 if not.
 """
 
 from __future__ import annotations
@@ -184,8 +185,10 @@ class Verdict:
 
 
 @contextmanager
-def loaded_server(directory: Path, rows: int, *options: str) -> Iterator[launch.Server]:
-    server = launch.klani(directory, *options)
+def loaded_server(directory: Path, rows: int, room_mib: int) -> Iterator[launch.Server]:
+    settings = directory / "klani.toml"
+    settings.write_text(f"remembered_bytes_max = {room_mib << 20}\n")
+    server = launch.klani(directory / "data", "--config", str(settings))
     try:
         client = Client(server.port)
         seats.create_klani(client)
@@ -232,13 +235,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--hold-ms", type=int, default=100)
     parser.add_argument("--pace-ms", type=int, default=0, help="from one hold of a shopper to the next")
-    parser.add_argument("--server-arg", action="append", default=[], help="passed to the server")
+    parser.add_argument("--room-mib", type=int, default=2048, help="for what is remembered (server: 256)")
     parser.add_argument("--output", type=Path, help="write all figures to this file, as JSON")
     options = parser.parse_args()
     print(f"load average at the start: {os.getloadavg()[0]:.2f}", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="klani-churn-") as directory,
-        loaded_server(Path(directory) / "data", options.seats, *options.server_arg) as server,
+        loaded_server(Path(directory), options.seats, options.room_mib) as server,
     ):
         shoppers = Shoppers(server, options)
         seconds = shoppers.run(options.seconds)

@@ -40,14 +40,19 @@ class Server:
 
     def cpu_seconds(self) -> tuple[float, float]:
         """User and system seconds of the process and its children, ended ones too, by their accounting."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         ticks = os.sysconf("SC_CLK_TCK")
-        user = system = 0
-        for pid in (self.pid, *children):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            user += int(fields[11]) + int(fields[13])
-            system += int(fields[12]) + int(fields[14])
-        return user / ticks, system / ticks
+        while True:
+            children = self._children()
+            try:
+                used = [_ticks_of(pid) for pid in (self.pid, *children)]
+            except (FileNotFoundError, ProcessLookupError):
+                used = []  # a child ended meanwhile
+            if used and self._children() == children:
+                return sum(user for user, _ in used) / ticks, sum(system for _, system in used) / ticks
+
+    def _children(self) -> list[int]:
+        """Raises FileNotFoundError when the server itself has ended."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def rss_bytes(self) -> int:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
@@ -91,6 +96,12 @@ def redis(
     if unixsocket is not None:
         command += ["--unixsocket", str(unixsocket)]
     return start("redis-server", command, directory, port, unixsocket)
+
+
+def _ticks_of(pid: int) -> tuple[int, int]:
+    """User and system time of a process and of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[13]), int(fields[12]) + int(fields[14])
 
 
 def free_port() -> int:

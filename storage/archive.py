@@ -19,6 +19,7 @@ from pathlib import Path
 
 from storage import format as fmt
 from storage.fs import Fs, is_full, met_full_disk
+from storage.log_reader import is_segment
 
 NAME = "archive"
 AGED_MAX = 2
@@ -61,7 +62,7 @@ class Archive:
         """Finds what earlier lives have kept. Changes nothing."""
         fs = self._fs
         if fs.exists(self.directory):
-            names = sorted(name for name in fs.names(self.directory) if name.endswith(".wal"))
+            names = sorted(name for name in fs.names(self.directory) if is_segment(name))
             self._kept = {name: self._look_at(self.directory / name) for name in names}
         self._note()
 

@@ -66,7 +66,7 @@ class Engine(Upkeep):
     ) -> None:
         super().__init__(fs, directory, manifest, wal, ballast, archive)
         self.options = options
-        self.clock = clock
+        self.clock = self._running_clock = clock
         self.tables = {table.name: table for table in tables}
         self.by_number = {table.number: table for table in tables}
         self.default_table = options.default_table
@@ -107,9 +107,13 @@ class Engine(Upkeep):
             self.released = position
 
     def begin(self) -> None:
+        """Commands from here to `commit` take effect as one, by one moment: no lease ends between them."""
         self.wal.begin()
+        now, self._running_clock = self.clock(), self.clock
+        self.clock = lambda: now
 
     def commit(self) -> None:
+        self.clock = self._running_clock
         self.wal.end()
 
     @property

@@ -139,7 +139,8 @@ class Merge:
             if units
         ]
         holds = [event for group in self._holds.values() for event in group]
-        return [*self._answered, *map(encode, owned), *map(encode, holds)]
+        # What was given back of a hold that is kept is less than nothing without it: so that comes last.
+        return [*self._answered, *map(encode, holds), *map(encode, owned)]
 
 
 def merged(fs: Fs, paths: list[Path], bodies: list[bytes], merge: Merge) -> Iterator[bytes | None]:

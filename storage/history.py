@@ -69,7 +69,8 @@ def history(
                 return
             entry = segment.entry(position)
             yield entry
-            assert entry.record.previous < position, "positions only fall"
+            if entry.record.previous >= position:
+                raise DamageError(f"the record at position {position} names one before it that is not")
             position = entry.record.previous
             limit -= 1
 

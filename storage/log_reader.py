@@ -8,6 +8,7 @@ reader refuses and names the place. A bad batch above it is a torn tail: the log
 from __future__ import annotations
 
 import itertools
+import re
 import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from storage.fs import Fs
 
 # A record is shorter than this and does not begin with zeros: so no batch has as many zeros at its end.
 _ZEROS_KEPT = 2 * fmt.BLOCK_BYTES
+_SEGMENT_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{8}\.wal")
 _STEP_BYTES = 1 << 20
 _STEP_BATCHES = 1 << 10
 
@@ -144,9 +146,13 @@ def sound_batches(fs: Fs, directory: Path, uuid: bytes, start: int) -> tuple[lis
     return batches, troubles
 
 
+def is_segment(name: str) -> bool:
+    return _SEGMENT_NAME.fullmatch(name) is not None
+
+
 def latest_segments(fs: Fs, *directories: Path) -> dict[int, Path]:
     """First position -> path, ascending: the segments that are the log."""
-    paths = [folder / name for folder in directories for name in fs.names(folder) if name.endswith(".wal")]
+    paths = [folder / name for folder in directories for name in fs.names(folder) if is_segment(name)]
     keyed = sorted((int(path.name[:16], 16), int(path.name[17:25], 16), path) for path in paths)
     # A start writes a doubtful tail again under a new epoch: of two with one first position the later counts.
     latest: dict[int, Path] = {}

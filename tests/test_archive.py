@@ -166,13 +166,13 @@ def test_a_start_leaves_the_archive_alone_but_for_files_without_a_name() -> None
     disk = FakeDisk()
     engine, _ = open_store(disk, OPTIONS)
     filled(engine, 2)
-    for name in ("0000.wal.tmp", "notes"):
+    for name in ("0000.wal.tmp", "notes", "old.wal"):
         disk.close(disk.create(FOLDER / name))
     before = names(disk)
     engine.close()
     open_store(disk, OPTIONS)
     assert names(disk) == sorted({*before, *names(disk)} - {"0000.wal.tmp"})
-    assert "notes" in names(disk)
+    assert {"notes", "old.wal"} < set(names(disk))
 
 
 def calls_of_a_checkpoint() -> tuple[FakeDisk, range]:

@@ -13,7 +13,7 @@ from tests.sim.real import Place, furnish, record
 
 HISTORIES = scaled(100, 2_000)
 KILL_EVERY = 3
-STEPS_MAX = 2_000_000  # without an end to what has no reply, a search may be long
+STEPS_MAX = 5_000_000  # without an end to what has no reply, a search may be long
 
 pytestmark = pytest.mark.proof
 
