@@ -278,19 +278,6 @@ def held_rows_do_not_count_for_the_most(patch: Patch) -> None:
     patch.setattr(TableSales, "owned", lambda sales, digest: sales.sold.get(digest, 0))
 
 
-@defect
-def null_for_a_held_row_is_not_held_back(patch: Patch) -> None:
-    usual = Engine.try_lock
-
-    def try_lock(engine: Engine, *more: Any) -> int | None:
-        token = usual(engine, *more)
-        if token is None:
-            engine.seen = 0
-        return token
-
-    patch.setattr(Engine, "try_lock", try_lock)
-
-
 @pytest.mark.parametrize("name", DEFECTS)
 def test_it_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     DEFECTS[name](monkeypatch)
