@@ -47,6 +47,11 @@ class Shop:
             raise redis.ResponseError(str(reply))
         return reply
 
+    def is_held_back(self, *words: Any) -> bool:
+        """Whether the reply waits for something that is not on disk yet. Nothing is put there here."""
+        self._session.receive(frame(*words))
+        return self._session.hold > self.engine.released
+
     def checkpoint(self) -> None:
         checkpoint(self.engine)
 

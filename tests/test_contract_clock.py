@@ -144,6 +144,45 @@ def test_a_live_hold_whose_row_is_gone_is_never_sold(shop: Shop) -> None:
     assert shop.ask("KL.SEEK", "hall:1", "note") == [b"note", b"hers"]
 
 
+# --- no reply shows what a crash could take back -------------------------------------------------------
+
+
+WAITING: list[Words] = [
+    ("KL.TRYLOCK", "hall:1"),
+    ("KL.TRYLOCK", "hall:5", "hall:1"),
+    claim("IDS", 1, 1),
+    claim("COUNT", 10),
+    claim("COUNT", 1, "FOR", "ann", "MAX", 1),
+    hold("IDS", 1, 1),
+    hold("REQUEST", "r", px=1000),  # the resend of what is not durable
+    ("KL.COUNT", "hall", "state", 0, "FREE"),
+    ("KL.INTERSECT", "hall", "state", 0, "FREE"),
+    ("KL.HOLDS", "hall"),
+    ("KL.HOLDS", "hall", "FOR", "ann"),
+    ("KL.CONFIRM", 10**6, "SET", "state", 1),  # a refusal
+]
+
+
+@pytest.mark.parametrize("words", WAITING, ids=str)
+def test_a_reply_that_shows_a_hold_waits_for_it(shop: Shop, words: Words) -> None:
+    assert not shop.is_held_back("KL.INTERSECT", "hall", "state", 0)
+    assert shop.is_held_back(*hold("REQUEST", "r", px=1000))
+    assert not shop.is_held_back("KL.SEEK", "hall:1"), "it shows no hold"
+    assert shop.is_held_back(*words)
+
+
+def test_a_reply_that_shows_the_end_of_a_hold_waits_for_it(shop: Shop) -> None:
+    token, _ = held(shop.ask)
+    paid, _ = held(shop.ask)
+    assert shop.is_held_back("KL.RELEASE", token)
+    for words in (("KL.RELEASE", token), ("KL.EXTEND", token, "PX", 1), confirm(token), ("KL.HOLDS", "hall")):
+        assert shop.is_held_back(*words), words
+    shop.ask("PING")
+    assert shop.is_held_back(*confirm(paid))
+    for words in (confirm(paid), ("KL.RELEASE", paid), claim("IDS", 1, 2), ("KL.SEEK", "hall:2")):
+        assert shop.is_held_back(*words), words
+
+
 # --- what is remembered ---------------------------------------------------------------------------------
 
 

@@ -197,7 +197,7 @@ def test_a_hold_is_never_shorter_than_told(life: Life, way: str) -> None:
     (shown,) = hall("KL.HOLDS", "hall")
     up += _ms() - began
     assert shown[0] == token
-    assert HOLD_MS - up - 2 <= shown[3] <= HOLD_MS
+    assert HOLD_MS - up - 2 <= shown[3] <= HOLD_MS + 1
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])

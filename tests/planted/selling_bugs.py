@@ -52,6 +52,13 @@ SELLING_BUGS = (
         "            if False:\n",
         (COUNTERS + "test_holds_of_one_counter_stand_side_by_side[RESP2]",),
     ),
+    Bug(
+        "KL.TRYLOCK shows a hold that is not durable",
+        "storage/engine.py",
+        "                self.note(table.sales.position)\n                return None\n",
+        "                return None\n",
+        (TIMES + "test_a_reply_that_shows_a_hold_waits_for_it",),
+    ),
     # --- requests ---
     Bug(
         "a claim that is sent again buys again",

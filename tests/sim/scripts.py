@@ -46,6 +46,7 @@ class Desk:
     sales: int = 0
     old_writes: list[Replace] = field(default_factory=list)
     old_tokens: list[tuple[int, int]] = field(default_factory=list)  # row and token
+    requests: list[tuple[tuple[int, ...], bytes]] = field(default_factory=list)  # hall, and an id used there
     carts: list[tuple[tuple[int, ...], int]] = field(default_factory=list)  # hall, and token of a hold there
 
     def lease(self, *rows: int) -> TryLock:
@@ -67,7 +68,12 @@ class Desk:
         elif kind < 0.6:
             words["count"] = random.randint(1, len(hall))
         if random.random() < 0.8:
-            words["request"] = b"%d/%b" % (hall[0], self.next_note())
+            used = [request for of, request in self.requests if of == hall]
+            if used and random.random() < 0.1:  # a mistake: an id that was used for something else
+                words["request"] = random.choice(used)
+            else:
+                words["request"] = b"%d/%b" % (hall[0], self.next_note())
+                self.requests = [*self.requests[-5:], (hall, words["request"])]
         if random.random() < 0.3:
             words["most"] = random.randint(1, len(hall))
         return words

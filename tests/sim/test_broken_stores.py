@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 from storage import checkpoint, locks, row_file
+from storage.book import Book
 from storage.engine import Engine
 from storage.errors import StoreError
+from storage.events import Event
 from storage.index import Index
 from storage.locks import Lease
+from storage.offers import Offer
+from storage.selling import Selling, Terms
 from storage.table import Table
+from storage.table_sales import TableSales
 from storage.wal import Wal
 from tests.fake_disk import FakeDisk
 from tests.sim.world import World, WorldError
@@ -211,6 +216,66 @@ def blocks_have_no_copy(patch: Patch) -> None:
 @defect
 def a_torn_batch_is_taken_for_whole(patch: Patch) -> None:
     patch.setattr(zlib, "crc32", lambda *_: 0)
+
+
+@defect
+def a_resend_buys_again(patch: Patch) -> None:
+    patch.setattr(Selling, "_known", lambda *_: None)
+
+
+@defect
+def other_arguments_get_the_first_answer(patch: Patch) -> None:
+    usual = Selling._known
+
+    def known(selling: Selling, table: Table, terms: Terms) -> Any:
+        found = table.sales.requests.find(terms.request)
+        if found is not None:
+            terms.args = found[1]
+        return usual(selling, table, terms)
+
+    patch.setattr(Selling, "_known", known)
+
+
+@defect
+def late_payments_are_not_judged(patch: Patch) -> None:
+    patch.setattr(Selling, "_gone", lambda *_: [])
+
+
+@defect
+def held_rows_are_sold(patch: Patch) -> None:
+    patch.setattr(Offer, "_is_free", lambda *_: True)
+
+
+@defect
+def a_hold_ends_a_ms_early(patch: Patch) -> None:
+    usual = Book.deadline_ms
+    patch.setattr(Book, "deadline_ms", lambda book, px_ms: usual(book, px_ms) - 1)
+
+
+@defect
+def a_hold_ends_a_second_late(patch: Patch) -> None:
+    usual = Book.deadline_ms
+    patch.setattr(Book, "deadline_ms", lambda book, px_ms: usual(book, px_ms) + 1000)
+
+
+@defect
+def holds_are_forgotten_at_a_start(patch: Patch) -> None:
+    def begin(book: Book, table: Table, event: Event, position: int) -> None:
+        if position:  # none of those that a checkpoint keeps
+            usual(book, table, event, position)
+
+    usual = Book._begin
+    patch.setattr(Book, "_begin", begin)
+
+
+@defect
+def what_is_released_stays_held(patch: Patch) -> None:
+    patch.setattr(Book, "_forget", lambda *_: None)
+
+
+@defect
+def held_rows_do_not_count_for_the_most(patch: Patch) -> None:
+    patch.setattr(TableSales, "owned", lambda sales, digest: sales.sold.get(digest, 0))
 
 
 @pytest.mark.parametrize("name", DEFECTS)
