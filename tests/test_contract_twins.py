@@ -7,6 +7,7 @@ holds by their number.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -171,6 +172,7 @@ def play(seed: int) -> None:
 
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.timeout(3600)
-def test_restarts_and_checkpoints_change_no_answer(part: int) -> None:
+def test_restarts_and_checkpoints_change_no_answer(part: int, figure: Callable[[str, int], None]) -> None:
     for seed in share(SEEDS, part, PARTS):
         play(seed)
+        figure("B3 seeds, twins of which one is put away", 1)
