@@ -88,6 +88,6 @@ def holds(context: Context, table: Table, words: list[bytes]) -> list[list[Any]]
             raise CommandError(f"ERR FOR takes 1 to {NAME_BYTES_MAX} bytes, not {len(owner)}")
     now = context.engine.clock()
     return [
-        [hold.number, hold.holder, list(hold.ids), -(-(hold.deadline - now) // 1_000_000)]
+        [hold.number, hold.holder, list(hold.ids), max(1, (hold.deadline - now) // 1_000_000)]
         for hold in context.engine.selling.live_holds(table, owner)
     ]
