@@ -34,8 +34,8 @@ SELLING_BUGS = (
     Bug(
         "MAX is one too many",
         "storage/selling.py",
-        "if owned + wanted.size > terms.most:",
-        "if owned + wanted.size > terms.most + 1:",
+        "owned + more > terms.most:",
+        "owned + more > terms.most + 1:",
         (CLAIMS + "test_max_counts_what_is_sold_and_held_in_this_table[RESP2]",),
     ),
     Bug(
