@@ -77,7 +77,7 @@ class Offer:
             engine.note(engine.catalog_position)
             return False
         engine.note(values[1])
-        if wanted.field is not None and table.schema.value(values, wanted.field) < wanted.units:  # type: ignore[operator]
+        if wanted.field is not None and values[table.schema.column_of[wanted.field]] < wanted.units:
             return False
         return all(table.schema.value(values, name) == value for name, value in self._criteria.items())
 

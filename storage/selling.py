@@ -48,9 +48,9 @@ class Selling(Book):
         """The rows that were sold, ascending; none when it is sold out. Raises `BUSY`, `LIMIT`, `REQUEST`,
         `OOM`."""
         if terms.request:
-            known = self._known(table, terms)
+            known: list[int] | None = self._known(table, terms)
             if known is not None:
-                return known  # type: ignore[no-any-return]
+                return known
         ids = self._offered(table, criteria, wanted, terms, None)
         if ids:
             self._sell_to(table, ids, changes, wanted, terms)
@@ -63,9 +63,9 @@ class Selling(Book):
         engine = self._engine
         if terms is not None:
             if terms.request:
-                known = self._known(table, terms)
+                known: list[int] | None = self._known(table, terms)
                 if known is not None:
-                    return known  # type: ignore[no-any-return]
+                    return known
             if self._deadlines:
                 self.expire()
         if posting is None:
@@ -118,9 +118,9 @@ class Selling(Book):
     ) -> list[Any]:
         """`[token, ids, deadline as unix ms]`, or nothing when it is sold out."""
         if terms.request:
-            known = self._known(table, terms)
+            known: list[Any] | None = self._known(table, terms)
             if known is not None:
-                return known  # type: ignore[no-any-return]
+                return known
         self.expire()
         mine = self._replaced(table, terms.owner, replacing) if replacing else None
         ids = self._offered(table, criteria, wanted, terms, mine)
@@ -300,9 +300,9 @@ class Selling(Book):
     ) -> int:
         """KL.RETURN: how many rows, or units, went back. Raises `BUSY`, `REQUEST`, `OOM`."""
         if terms.request:
-            known = self._known(table, terms)
+            known: int | None = self._known(table, terms)
             if known is not None:
-                return known  # type: ignore[no-any-return]
+                return known
         self.expire()
         digest = digest_of(terms.owner)
         mine = [row for row in ids if self._is_sold_to(table, row, digest, wanted)]

@@ -5,11 +5,11 @@ As in test_linearize.py: `op(called, returned, command, reply)`, a moment is 1 m
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
 
+from tests.sim.by_hand import assert_verdict
 from tests.sim.commands import (
     EMPTY,
     HALLS_FROM,
@@ -23,7 +23,7 @@ from tests.sim.commands import (
     Unlock,
 )
 from tests.sim.history import Op
-from tests.sim.linearize import Verdict, judge
+from tests.sim.linearize import Verdict
 from tests.sim.state import Row, State
 from tests.sim.test_linearize import op
 
@@ -202,11 +202,7 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_made_by_hand(name: str) -> None:
-    verdict, ops = CASES[name]
-    for shuffled in range(3):
-        ops = random.Random(shuffled).sample(ops, len(ops))
-        found = judge(ops, START)
-        assert found.verdict is verdict, str(found)
+    assert_verdict(*CASES[name], START)
 
 
 def test_enough_cases_of_each_verdict() -> None:
