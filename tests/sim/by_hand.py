@@ -6,7 +6,7 @@ import random
 
 from tests.sim.history import Op
 from tests.sim.linearize import Verdict, judge
-from tests.sim.model import State
+from tests.sim.state import State
 
 
 def assert_verdict(verdict: Verdict, ops: list[Op], start: State) -> None:
