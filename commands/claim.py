@@ -29,12 +29,11 @@ def claim(context: Context, table: Table, words: list[bytes]) -> list[int]:
     if sold is not None:
         return sold
     asked = Clauses(table.schema, words, _ALLOWED)
+    asked.need_choice()
     if asked.wanted.field is None:
-        if not asked.criteria or not asked.changes:
+        if not asked.changes:
             raise syntax_error()
         refuse_unchanged(asked.criteria, asked.changes)
-    elif asked.wanted.ids is None:
-        raise syntax_error()
     if asked.terms.request:
         asked.terms.args = digest(b"KL.CLAIM", words)
     return context.engine.selling.claim(table, asked.criteria, asked.changes, asked.wanted, asked.terms)

@@ -58,6 +58,11 @@ class Clauses:
         if b"TAKE" in said and b"IDS" in said and len(self.wanted.ids or ()) != 1:
             raise CommandError("ERR TAKE takes from one row: IDS 1 <id>")
 
+    def need_choice(self) -> None:
+        """Rows are chosen by criteria; the one that units are taken from by its id."""
+        if not (self.criteria if self.wanted.field is None else self.wanted.ids):
+            raise syntax_error()
+
     def word(self) -> bytes:
         if self._at >= len(self._words):
             raise syntax_error()

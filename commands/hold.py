@@ -30,11 +30,7 @@ def hold(context: Context, table: Table, words: list[bytes]) -> list[Any]:
     asked = Clauses(table.schema, words, _ALLOWED)
     if not {b"PX", b"FOR"} <= asked.said:
         raise syntax_error()
-    if asked.wanted.field is None:
-        if not asked.criteria:
-            raise syntax_error()
-    elif asked.wanted.ids is None:
-        raise syntax_error()
+    asked.need_choice()
     if asked.terms.request:
         asked.terms.args = digest(b"KL.HOLD", words)
     return context.engine.selling.hold(

@@ -51,7 +51,7 @@ class Selling(Book):
             known: list[int] | None = self._known(table, terms)
             if known is not None:
                 return known
-        ids = self._offered(table, criteria, wanted, terms, None)
+        ids = self._offered(table, criteria, wanted, terms, None, needs_room=bool(terms.request))
         if ids:
             self._sell_to(table, ids, changes, wanted, terms)
         return ids
@@ -83,6 +83,8 @@ class Selling(Book):
         if terms is None:
             self._sell_one(table, row, changes)
         else:
+            if terms.request:
+                self._need_room(table)
             self._sell_to(table, [row], changes, _ONE, terms)
         return [row]
 
@@ -104,8 +106,6 @@ class Selling(Book):
     def _sell_to(
         self, table: Table, ids: list[int], changes: dict[bytes, Value], wanted: Wanted, terms: Terms
     ) -> None:
-        if terms.request:
-            self._need_room(table)
         event = None
         if terms.owner or terms.request:
             event = self._event(Verb.CLAIM, table, terms, wanted, ids)
@@ -123,10 +123,9 @@ class Selling(Book):
                 return known
         self.expire()
         mine = self._replaced(table, terms.owner, replacing) if replacing else None
-        ids = self._offered(table, criteria, wanted, terms, mine)
+        ids = self._offered(table, criteria, wanted, terms, mine, needs_room=True)
         if not ids:
             return ids
-        self._need_room(table)
         token = self._engine.draw_token()
         event = self._event(Verb.HOLD, table, terms, wanted, ids)
         event.token, event.replacing = token, 0 if mine is None else replacing
@@ -157,8 +156,16 @@ class Selling(Book):
         return hold
 
     def _offered(
-        self, table: Table, criteria: Criteria, wanted: Wanted, terms: Terms, mine: Hold | None
+        self,
+        table: Table,
+        criteria: Criteria,
+        wanted: Wanted,
+        terms: Terms,
+        mine: Hold | None,
+        *,
+        needs_room: bool,
     ) -> list[int]:
+        """What is chosen must be taken: nothing may refuse it behind that."""
         if self._deadlines:
             self.expire()
         offer = Offer(self._engine, table, criteria, wanted, mine)
@@ -166,6 +173,8 @@ class Selling(Book):
             return []
         if terms.most is not None:
             self._limit(table, terms, wanted.size, mine)
+        if needs_room:
+            self._need_room(table)
         return offer.choose()
 
     def _limit(self, table: Table, terms: Terms, more: int, mine: Hold | None) -> None:
@@ -205,13 +214,7 @@ class Selling(Book):
     ) -> dict[bytes, Value]:
         if wanted.field is None:
             return changes
-        return changes | {wanted.field: self._counter(table, ids[0], wanted.field) - wanted.units}
-
-    def _counter(self, table: Table, row: int, field: bytes) -> int:
-        values = table.read(row)
-        assert values is not None
-        count: int = values[table.schema.column_of[field]]
-        return count
+        return changes | {wanted.field: table.counter(ids[0], wanted.field) - wanted.units}
 
     # --- the end of a hold ----------------------------------------------------------------------------
 
@@ -319,7 +322,7 @@ class Selling(Book):
         event.answer = _pack(count) if terms.request else b""
         if wanted.field is not None:
             field = table.schema.field(wanted.field)
-            total = self._counter(table, mine[0], wanted.field) + wanted.units
+            total = table.counter(mine[0], wanted.field) + wanted.units
             if total > field.high:
                 raise StoreError(f"ERR field '{field.name.decode()}': value is out of range: {total}")
             changes = changes | {wanted.field: total}

@@ -59,5 +59,10 @@ class Table:
         values = self.read(row)
         return None if values is None else self.schema.trim(values)
 
+    def counter(self, row: int, field: bytes) -> int:
+        """An integer field's value, 0 where there is no row."""
+        values = self.read(row)
+        return values[self.schema.column_of[field]] if values is not None else 0
+
     def bytes_used(self) -> int:
         return len(self.rows.present) * self.schema.record_bytes

@@ -67,11 +67,7 @@ class TableSales:
 
     def units_left(self, row: int, field: bytes, table: Table) -> int:
         """Of a counter, what is neither sold nor held."""
-        values = table.read(row)
-        if values is None:
-            return 0
-        left: int = values[table.schema.column_of[field]]
-        return left - self.units_held.get((row, field.decode()), 0)
+        return table.counter(row, field) - self.units_held.get((row, field.decode()), 0)
 
     def resold(self, before: bytes, after: bytes) -> None:
         """A row's owner changes."""

@@ -362,6 +362,14 @@ def test_a_run_of_neighbours_is_found_if_there_is_one(seed: int) -> None:
     assert not any(all((hall, seat + i) in left for i in range(count)) for hall, seat in left)
 
 
+def test_neighbours_that_were_refused_for_want_of_room_are_there_still() -> None:
+    shop = Shop(seats=4, remembered_bytes_max=0)
+    two = Wanted(count=2, adjacent=b"seat")
+    assert refusal(shop.claim, two, request=b"a", args=b"x" * 16) == "OOM"
+    assert refusal(shop.hold, wanted=two) == "OOM"
+    assert [shop.claim(two) for _ in range(3)] == [[0, 1], [2, 3], []]
+
+
 def test_neighbours_that_become_free_again_are_found() -> None:
     shop = Shop(seats=6)
     three = Wanted(count=3, adjacent=b"seat")
