@@ -18,7 +18,7 @@ from klani_resp.dispatcher import Dispatcher
 from klani_resp.facts import Facts
 from klani_resp.protocol import encoder
 from klani_resp.protocol.parser import ParserLimits
-from klani_resp.session import Encoded, Session, Transport
+from klani_resp.session import Encoded, Session, Transport, gone
 from storage.dismantle import dismantle
 from storage.engine import Engine
 from storage.errors import StoreError
@@ -100,6 +100,7 @@ class App:
 
     def close_session(self, session: Session) -> None:
         del self.sessions[session.id]
+        session.end = gone  # or they would keep each other alive
         self.counters.commands += session.commands_done
         if not self.sessions:
             self._emptied.unpark_all()

@@ -5,8 +5,9 @@ command against 1.4 us for a loop over converters and an encoder chosen at run t
 For `KL.SEEK <key> [<field> ...]` and RESP3 the source is
 
     def run(context, argv):
-        if len(argv) < 2: return wrong_arity
+        if len(argv) < 2: return reject(wrong_arity)
         engine = context.engine
+        began = clock()
         try:
             raw = digits = argv[1]
             if raw.isdigit(): table = engine.default
@@ -16,20 +17,30 @@ For `KL.SEEK <key> [<field> ...]` and RESP3 the source is
             if table is not None and len(digits) < 10 and digits.isdigit(): row = int(digits)
             else: table, row = key_of(engine, raw)
             value = handler(context, table, row, argv[2:])
-            return NULL if value is None else value[0].template3 % value[1]
+            reply = NULL if value is None else value[0].template3 % value[1]
         except Refusal as error:
-            return refused(engine, error)
+            reply = refused(engine, error, statistics)
+        took = clock() - began
+        statistics.ns += took
+        try: fine[took >> 7] += 1
+        except IndexError: statistics.slow(took, context, argv)
+        return reply
+
+The last lines are what INFO commandstats costs (docs/decisions/0016).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter_ns
 from typing import Any
 
 from commands.arguments import integer, key_of
 from commands.spec import Arg, Command, CommandError, Context, Flags, Job, Reply
 from klani_resp.protocol import encoder
 from klani_resp.protocol.errors import error_reply
+from klani_resp.statistics import FINE_SHIFT, CommandStatistics
 from storage.errors import StoreError
 
 Run = Callable[[Context, list[bytes]], bytes]
@@ -92,18 +103,31 @@ def arity_fits(command: Command, count: int) -> bool:
     return abs(command.arity) <= count and (most is None or count <= most)
 
 
-def refused(engine: Any, error: CommandError | StoreError) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What remains to be done for a command whose work was a job."""
+
+    encode: Encode
+    statistics: CommandStatistics
+
+
+def refused(engine: Any, error: CommandError | StoreError, statistics: CommandStatistics) -> bytes:
     """A refusal shows state as any other reply does."""
     engine.note(engine.appended)
+    statistics.fail(error.text)
     return error_reply(error.text)
 
 
-def compile_command(command: Command, protocol: int) -> Run:
+def compile_command(command: Command, protocol: int, statistics: CommandStatistics) -> Run:
     source = _source(command, protocol)
     namespace: dict[str, Any] = {
         "handler": command.handler,
         "wrong_arity": wrong_arity(command.name),
         "refused": refused,
+        "statistics": statistics,
+        "reject": statistics.reject,
+        "fine": statistics.fine,
+        "clock": perf_counter_ns,
         "Refusal": (CommandError, StoreError),
         "Job": Job,
         "NULL": encoder.NULLS[protocol],
@@ -127,11 +151,17 @@ def _most(command: Command) -> int | None:
 
 
 def _source(command: Command, protocol: int) -> str:
-    body = [f"if {_arity_violated(command)}: return wrong_arity", "engine = context.engine", "try:"]
+    body = [f"if {_arity_violated(command)}: return reject(wrong_arity)", "engine = context.engine"]
     if command.wants_room:
-        body.append("    if engine.readonly_reason is not None: return error_reply(engine.readonly_reason)")
+        body.append(
+            "if engine.readonly_reason is not None: return reject(error_reply(engine.readonly_reason))"
+        )
+    body += ["began = clock()", "try:"]
     body += ["    " + line for line in (*_call(command), *_answer(command, protocol))]
-    body += ["except Refusal as error:", "    return refused(engine, error)"]
+    body += ["except Refusal as error:", "    reply = refused(engine, error, statistics)"]
+    body += ["took = clock() - began", "statistics.ns += took"]
+    body += [f"try: fine[took >> {FINE_SHIFT}] += 1"]
+    body += ["except IndexError: statistics.slow(took, context, argv)", "return reply"]
     return "\n".join(["def run(context, argv):", *("    " + line for line in body)]) + "\n"
 
 
@@ -169,11 +199,13 @@ def _call(command: Command) -> list[str]:
 
 def _answer(command: Command, protocol: int) -> list[str]:
     lines: list[str] = []
-    if command.reply not in (Reply.ROW, Reply.STATUS) or command.flags & Flags.NO_MULTI:
-        lines.append("if type(value) is Job: return context.client.suspend(value, run)")
     if not command.flags & (Flags.NOTES_OWN_POSITION | Flags.CONNECTION):
         lines.append("engine.note(engine.appended)")
-    return [*lines, f"return {_form(command, protocol)}"]
+    lines.append(f"reply = {_form(command, protocol)}")
+    if command.reply in (Reply.ROW, Reply.STATUS) and not command.flags & Flags.NO_MULTI:
+        return lines
+    suspended = "if type(value) is Job: reply = context.client.suspend(value, run, argv)"
+    return [suspended, "else:", *("    " + line for line in lines)]
 
 
 def _form(command: Command, protocol: int) -> str:

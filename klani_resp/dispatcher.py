@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from commands.spec import Command, CommandError, Context, Flags
-from klani_resp.compiler import Encode, Run, arity_fits, compile_command, compile_encoder, wrong_arity
+from klani_resp.compiler import Ending, Run, arity_fits, compile_command, compile_encoder, wrong_arity
 from klani_resp.protocol.encoder import QUEUED
 from klani_resp.protocol.errors import error_reply
+from klani_resp.statistics import Statistics
 
 if TYPE_CHECKING:
     from klani_resp.session import Session
@@ -48,9 +49,10 @@ class CommandTable(dict[bytes, Run]):
 class Dispatcher:
     def __init__(self, commands: Mapping[str, Command]) -> None:
         self.commands = commands
-        self.tables = {protocol: CommandTable(_unknown) for protocol in PROTOCOLS}
-        self.queueing = {protocol: CommandTable(_queue_unknown) for protocol in PROTOCOLS}
-        self.encoders: dict[Run, Encode] = {}
+        self.tables = {protocol: CommandTable(self._unknown) for protocol in PROTOCOLS}
+        self.queueing = {protocol: CommandTable(self._queue_unknown) for protocol in PROTOCOLS}
+        self.statistics = Statistics()
+        self.endings: dict[Run, Ending] = {}
         self._runs = {
             protocol: {name: self._compile(command, protocol) for name, command in commands.items()}
             for protocol in PROTOCOLS
@@ -64,8 +66,9 @@ class Dispatcher:
             self._fill(protocol, loading=False)
 
     def _compile(self, command: Command, protocol: int) -> Run:
-        run = compile_command(command, protocol)
-        self.encoders[run] = compile_encoder(command, protocol)
+        statistics = self.statistics.of(command.name)
+        run = compile_command(command, protocol, statistics)
+        self.endings[run] = Ending(compile_encoder(command, protocol), statistics)
         return run
 
     def _fill(self, protocol: int, *, loading: bool) -> None:
@@ -74,44 +77,61 @@ class Dispatcher:
         queueing.clear()
         for name, command in self.commands.items():
             run = self._runs[protocol][name]
-            answers = run if not loading or command.flags & Flags.LOADING else _loading
-            queues = _immediate(command, answers) if name in IMMEDIATE else _queueing(command)
+            answers = run if not loading or command.flags & Flags.LOADING else self._loading
+            queues = _immediate(command, answers) if name in IMMEDIATE else self._queueing(command)
             for spelling in (name.encode(), name.lower().encode()):
                 table[spelling] = answers
                 queueing[spelling] = queues
         for spelling in FOREIGN:
             table[spelling] = _foreign
 
+    def _loading(self, context: Context, argv: list[bytes]) -> bytes:
+        self.statistics.count_error("LOADING")
+        return LOADING
+
+    def _unknown(self, context: Context, argv: list[bytes]) -> bytes:
+        """Redis 7's text, which stock clients compare; arguments end at 128 bytes all told."""
+        shown = b""
+        for word in argv[1:]:
+            if len(shown) >= UNKNOWN_SHOWN_BYTES:
+                break
+            shown += b"'%b' " % word.partition(b"\0")[0][: UNKNOWN_SHOWN_BYTES - len(shown)]
+        name = argv[0].partition(b"\0")[0][:UNKNOWN_SHOWN_BYTES]
+        text = b"ERR unknown command '%b', with args beginning with: %b" % (name, shown)
+        self.statistics.count_error("ERR")
+        return error_reply(text.decode("utf-8", "surrogateescape"))
+
+    def _queue_unknown(self, context: Context, argv: list[bytes]) -> bytes:
+        _session(context).spoil_transaction()
+        return self._unknown(context, argv)
+
+    def _queueing(self, command: Command) -> Run:
+        """What the command does between MULTI and EXEC: it is checked, and waits."""
+        bad_arity, reject = wrong_arity(command.name), self.statistics.of(command.name).reject
+
+        def queue(context: Context, argv: list[bytes]) -> bytes:
+            session = _session(context)
+            if not arity_fits(command, len(argv)):
+                refusal: bytes | None = bad_arity
+            else:
+                refusal = _not_queued(command, context, argv)
+            if refusal is not None:
+                session.spoil_transaction()
+                return reject(refusal)
+            text = session.enqueue(argv)
+            return QUEUED if text is None else reject(error_reply(text))
+
+        return queue
+
 
 def _session(context: Context) -> Session:
     return cast("Session", context.client)
-
-
-def _loading(context: Context, argv: list[bytes]) -> bytes:
-    return LOADING
 
 
 def _foreign(context: Context, argv: list[bytes]) -> bytes:
     """Another protocol's first line: closed at once, and no answer that could be taken for one."""
     context.client.close_after_reply()
     return b""
-
-
-def _unknown(context: Context, argv: list[bytes]) -> bytes:
-    """Redis 7's text, which stock clients compare; arguments end at 128 bytes all told."""
-    shown = b""
-    for word in argv[1:]:
-        if len(shown) >= UNKNOWN_SHOWN_BYTES:
-            break
-        shown += b"'%b' " % word.partition(b"\0")[0][: UNKNOWN_SHOWN_BYTES - len(shown)]
-    name = argv[0].partition(b"\0")[0][:UNKNOWN_SHOWN_BYTES]
-    text = b"ERR unknown command '%b', with args beginning with: %b" % (name, shown)
-    return error_reply(text.decode("utf-8", "surrogateescape"))
-
-
-def _queue_unknown(context: Context, argv: list[bytes]) -> bytes:
-    _session(context).spoil_transaction()
-    return _unknown(context, argv)
 
 
 def _immediate(command: Command, run: Run) -> Run:
@@ -129,29 +149,16 @@ def _immediate(command: Command, run: Run) -> Run:
     return act
 
 
-def _queueing(command: Command) -> Run:
-    """What the command does between MULTI and EXEC: it is checked, and waits."""
-    bad_arity, family = wrong_arity(command.name), command.family
-
-    def queue(context: Context, argv: list[bytes]) -> bytes:
-        session = _session(context)
-        if not arity_fits(command, len(argv)):
-            session.spoil_transaction()
-            return bad_arity
-        if command.flags & Flags.NO_MULTI:
-            session.spoil_transaction()
-            return NOT_IN_MULTI
-        if family is not None and len(argv) > 1:
-            try:
-                family.find(argv[1:])
-            except CommandError as error:
-                session.spoil_transaction()
-                return error_reply(error.text)
-        reason = context.engine.readonly_reason
-        if reason is not None and command.wants_room:
-            session.spoil_transaction()
-            return error_reply(reason)
-        refusal = session.enqueue(argv)
-        return QUEUED if refusal is None else error_reply(refusal)
-
-    return queue
+def _not_queued(command: Command, context: Context, argv: list[bytes]) -> bytes | None:
+    """Why the command cannot be one of a transaction's."""
+    if command.flags & Flags.NO_MULTI:
+        return NOT_IN_MULTI
+    if command.family is not None and len(argv) > 1:
+        try:
+            command.family.find(argv[1:])
+        except CommandError as error:
+            return error_reply(error.text)
+    reason = context.engine.readonly_reason
+    if reason is not None and command.wants_room:
+        return error_reply(reason)
+    return None

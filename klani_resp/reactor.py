@@ -17,6 +17,7 @@ import select
 import socket
 import time
 from collections import deque
+from functools import partial
 
 import trio
 
@@ -294,7 +295,9 @@ class Reactor:
         except OSError:  # it is gone already
             sock.close()
             return
-        self._connections[fd] = Connection(sock, app.open_session(transport), select.EPOLLIN)
+        connection = Connection(sock, app.open_session(transport), select.EPOLLIN)
+        connection.session.end = partial(self._drop, connection)
+        self._connections[fd] = connection
 
     # --- replies --------------------------------------------------------------------------------------
 

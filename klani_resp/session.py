@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -31,11 +32,24 @@ class Suspended(Exception):
     """Raised through a turn: its command has become a job."""
 
 
+def gone() -> None:
+    """There is no transport, or none any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """What a job ended with, on the wire's form already. `data` may be a bytearray: it is only sent."""
 
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """A command whose job is under way."""
+
+    run: Run
+    argv: Request
+    began_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +67,17 @@ class Session:
         "_context",
         "_dispatcher",
         "_executing",
-        "_job_run",
         "_parser",
         "_pending",
         "_queue",
         "_queue_bytes",
         "_spoiled",
+        "_suspended",
         "_table",
         "closing",
         "commands_done",
         "created_at",
+        "end",
         "hold",
         "id",
         "is_between",
@@ -83,6 +98,7 @@ class Session:
         self.library_version = b""
         self.protocol = 2
         self.transport = Transport("", "")
+        self.end: Callable[[], None] = gone  # its transport's way to close it at once
         self.created_at = self.used_at = time.monotonic()
         self.hold = 0
         self.more = False
@@ -99,7 +115,7 @@ class Session:
         self._queue_bytes = 0
         self._spoiled = False
         self._executing = False
-        self._job_run: Run | None = None
+        self._suspended: Suspension | None = None
         self._context: Context
 
     def attach(self, context: Context) -> None:
@@ -205,23 +221,24 @@ class Session:
 
     # --- jobs -----------------------------------------------------------------------------------------
 
-    def suspend(self, job: Job, run: Run) -> bytes:
+    def suspend(self, job: Job, run: Run, argv: Request) -> bytes:
         """A command's long work: the transport runs `job`, then calls `finish_job`."""
         if self._executing:
             if job.slices is None:
                 return NOT_IN_MULTI
-            return self._dispatcher.encoders[run](list(chain.from_iterable(job.slices)), self._context)
+            return self._dispatcher.endings[run].encode(list(chain.from_iterable(job.slices)), self._context)
         self.job = job
-        self._job_run = run
+        self._suspended = Suspension(run, argv, time.perf_counter_ns())
         self.is_between = False
         raise Suspended
 
     def finish_job(self, outcome: object) -> bytes:
         """Answers the suspended command with what its work gave or raised; sets what `receive` sets."""
-        job, run = self.job, self._job_run
-        assert job is not None and run is not None, "no job is under way"
-        self.job = self._job_run = None
+        job, suspended = self.job, self._suspended
+        assert job is not None and suspended is not None, "no job is under way"
+        self.job = self._suspended = None
         context = self._context
+        ending = self._dispatcher.endings[suspended.run]
         engine = context.engine
         engine.seen = 0
         engine.note(engine.appended)
@@ -229,13 +246,14 @@ class Session:
             if isinstance(outcome, BaseException):
                 raise outcome
             value = job.finish(outcome)
-            reply = value.data if type(value) is Encoded else self._dispatcher.encoders[run](value, context)
+            reply = value.data if type(value) is Encoded else ending.encode(value, context)
         except (CommandError, StoreError) as error:
-            reply = refused(engine, error)
+            reply = refused(engine, error, ending.statistics)
         except Exception:
             log.exception("bug in a job of client %d: its connection is closed", self.id)
             reply = INTERNAL_ERROR
             self.close_after_reply()
+        ending.statistics.took(time.perf_counter_ns() - suspended.began_ns, context, suspended.argv)
         replies = [reply]
         self.more = bool(self._pending) and not self.closing
         if self._parser.error is not None:

@@ -14,7 +14,9 @@ async def serve_stream(stream: trio.abc.Stream, app: App, transport: Transport |
     """Serves one client until it, or a command of its, ends the connection."""
     session = app.open_session(transport or Transport("", ""))
     try:
-        await _serve(stream, app, session)
+        with trio.CancelScope() as scope:
+            session.end = scope.cancel
+            await _serve(stream, app, session)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # the client went away: what it had appended stays
     finally:

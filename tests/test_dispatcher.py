@@ -18,6 +18,7 @@ from klani_resp.config import Config
 from klani_resp.dispatcher import SPELLINGS_MAX
 from klani_resp.protocol.encoder import encode, ids
 from klani_resp.session import Session, Transport
+from klani_resp.statistics import Statistics
 from storage.errors import StoreError
 from tests.fake_disk import FakeDisk
 from tests.store import FakeClock, open_store
@@ -202,7 +203,8 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def run(session: Session, argv: list[bytes], protocol: int = 2, **declared: Any) -> bytes:
         handler = declared.pop("handler", lambda context, *values: list(values))
         command("X", summary="for a test", **declared)(handler)
-        return compile_command(spec.REGISTERED["X"], protocol)(session._context, argv)
+        compiled = compile_command(spec.REGISTERED["X"], protocol, Statistics().of("X"))
+        return compiled(session._context, argv)
 
     yield run
 

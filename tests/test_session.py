@@ -15,24 +15,14 @@ from klani_resp.app import App, StorageFailed
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
-from klani_resp.session import Session, Transport
+from klani_resp.session import Session
 from klani_resp.tasks import serve_stream
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk
-from tests.store import FakeClock, open_store
+from tests.in_memory import new_app, new_session
+from tests.store import open_store
 
 SCHEMA = "> KL.CREATE seats SCHEMA rank U32 INDEX sold U8 INDEX\n< +OK\n"
-
-
-def new_app(**settings: Any) -> App:
-    app = App(Config(**settings))
-    engine, _ = open_store(FakeDisk(), clock=FakeClock())
-    app.opened(engine, InlineCommitter(engine.wal, app.release))
-    return app
-
-
-def new_session(app: App) -> Session:
-    return app.open_session(Transport("", ""))
 
 
 @pytest.fixture
@@ -331,7 +321,7 @@ def job_command(app: App) -> Callable[[Answer], None]:
 
         def run(context: Context, argv: list[bytes]) -> bytes:
             assert isinstance(context.client, Session)
-            return context.client.suspend(Job(run=lambda: None, finish=finish), usual)
+            return context.client.suspend(Job(run=lambda: None, finish=finish), usual, argv)
 
         table[b"KL.TABLES"] = run
 

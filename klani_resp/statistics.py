@@ -1,0 +1,150 @@
+"""What each command has cost: calls, time, refusals, and how the times are spread. INFO renders it.
+
+A compiled command counts itself, with two looks at the clock: `ns`, and one of `fine`, buckets of 128 ns.
+What does not fit in there goes the slow way (`slow`), and only there somebody may look on: so SLOWLOG and
+MONITOR cost nothing but to what they are to see. `watch` cuts `fine` off where the first one begins to see.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from commands.spec import Context
+
+FINE_SHIFT = 7  # a bucket is 128 ns wide
+FINE_BUCKETS = 1024  # up to 131 us
+COARSE_BITS = 5  # above it, so many digits of a time are kept: within 6 %
+ERROR_KINDS_MAX = 128  # first words of errors; Redis stops at as many
+
+Watcher = Callable[[str, int, Context, list[bytes]], None]  # command, ns, for whom, what was sent
+
+
+class CommandStatistics:
+    """One command's. Times are those on the loop or in its job, without a reply's wait for the disk."""
+
+    __slots__ = ("_coarse", "_owner", "failed", "fine", "name", "ns", "rejected")
+
+    def __init__(self, name: str, owner: Statistics) -> None:
+        self.name = name
+        self.ns = 0
+        self.failed = 0  # answered an error
+        self.rejected = 0  # refused before they began: arity, permission, a full disk
+        self.fine = [0] * FINE_BUCKETS
+        self._coarse: Counter[int] = Counter()  # by the least ns of the bucket
+        self._owner = owner
+
+    @property
+    def calls(self) -> int:
+        return sum(self.fine) + self._coarse.total()
+
+    def slow(self, ns: int, context: Context, argv: list[bytes]) -> None:
+        """A call that `fine` has no bucket for; `ns` has its time already."""
+        self._coarse[_least(ns)] += 1
+        self._owner.seen(self.name, ns, context, argv)
+
+    def took(self, ns: int, context: Context, argv: list[bytes]) -> None:
+        """A call that was measured elsewhere."""
+        self.ns += ns
+        self.slow(ns, context, argv)
+
+    def fail(self, text: str) -> None:
+        self.failed += 1
+        self._owner.count_error(text)
+
+    def reject(self, reply: bytes) -> bytes:
+        """Passes an error reply on."""
+        self.rejected += 1
+        self._owner.count_error(reply[1:].decode("utf-8", "surrogateescape"))
+        return reply
+
+    def percentiles(self, wanted: Iterable[float]) -> list[float]:
+        """Times in us, below which so many per cent of the calls were; to the middle of a bucket."""
+        buckets = Counter({i << FINE_SHIFT: count for i, count in enumerate(self.fine) if count})
+        buckets.update(self._coarse)
+        found, calls = [], buckets.total()
+        ascending = sorted(buckets.items())
+        for share in wanted:
+            left = calls * share / 100
+            at = 0.0
+            for least, count in ascending:
+                at = (least + _width(least) / 2) / 1000
+                left -= count
+                if left <= 0:
+                    break
+            found.append(at)
+        return found
+
+    def histogram(self) -> dict[int, int]:
+        """Calls by powers of two: those of at most so many us, as LATENCY HISTOGRAM shows them."""
+        powers: Counter[int] = Counter()
+        for least, count in (
+            *((i << FINE_SHIFT, n) for i, n in enumerate(self.fine) if n),
+            *self._coarse.items(),
+        ):
+            powers[1 << max((least + _width(least) - 1) // 1000, 1).bit_length()] += count
+        return dict(sorted(powers.items()))
+
+    def cut(self, buckets: int) -> None:
+        """`fine` has so many from here on; in place, since a compiled command holds on to it."""
+        for i, count in enumerate(self.fine[buckets:], buckets):
+            if count:
+                self._coarse[i << FINE_SHIFT] += count
+        del self.fine[buckets:]
+        self.fine += [0] * (buckets - len(self.fine))
+
+    def reset(self) -> None:
+        self.ns = self.failed = self.rejected = 0
+        self.fine[:] = [0] * len(self.fine)
+        self._coarse.clear()
+
+
+class Statistics:
+    """All commands', and who looks on."""
+
+    def __init__(self) -> None:
+        self.commands: dict[str, CommandStatistics] = {}
+        self.errors: Counter[str] = Counter()  # by the first word
+        self._watchers: dict[str, tuple[int, Watcher]] = {}
+
+    def of(self, name: str) -> CommandStatistics:
+        return self.commands.setdefault(name, CommandStatistics(name, self))
+
+    def count_error(self, text: str) -> None:
+        word = text.split(maxsplit=1)[0] if text.split() else ""
+        if word in self.errors or len(self.errors) < ERROR_KINDS_MAX:
+            self.errors[word] += 1
+
+    def watch(self, who: str, from_ns: int, watcher: Watcher) -> None:
+        """Shows `watcher` all calls that take `from_ns` or more, and few that take less; `who` has one."""
+        self._watchers[who] = (from_ns, watcher)
+        self._cut()
+
+    def unwatch(self, who: str) -> None:
+        self._watchers.pop(who, None)
+        self._cut()
+
+    def _cut(self) -> None:
+        from_ns = min((from_ns for from_ns, _ in self._watchers.values()), default=FINE_BUCKETS << FINE_SHIFT)
+        for command in self.commands.values():
+            command.cut(min(from_ns >> FINE_SHIFT, FINE_BUCKETS))
+
+    def seen(self, name: str, ns: int, context: Context, argv: list[bytes]) -> None:
+        for from_ns, watcher in list(self._watchers.values()):
+            if ns >= from_ns:
+                watcher(name, ns, context, argv)
+
+    def reset(self) -> None:
+        self.errors.clear()
+        for command in self.commands.values():
+            command.reset()
+
+
+def _least(ns: int) -> int:
+    """Of the bucket that a time falls into."""
+    shift = FINE_SHIFT if ns < FINE_BUCKETS << FINE_SHIFT else ns.bit_length() - COARSE_BITS
+    return ns >> shift << shift
+
+
+def _width(least: int) -> int:
+    return 1 << (FINE_SHIFT if least < FINE_BUCKETS << FINE_SHIFT else least.bit_length() - COARSE_BITS)

@@ -1,0 +1,23 @@
+"""A server without sockets or disk: sessions that bytes are handed to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from klani_resp.app import App
+from klani_resp.committer import InlineCommitter
+from klani_resp.config import Config
+from klani_resp.session import Session, Transport
+from tests.fake_disk import FakeDisk
+from tests.store import FakeClock, open_store
+
+
+def new_app(**settings: Any) -> App:
+    app = App(Config(**settings))
+    engine, _ = open_store(FakeDisk(), clock=FakeClock())
+    app.opened(engine, InlineCommitter(engine.wal, app.release))
+    return app
+
+
+def new_session(app: App) -> Session:
+    return app.open_session(Transport("", ""))

@@ -1,0 +1,107 @@
+"""What commands have cost: counted by themselves, whoever looks on."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from commands.spec import Context
+from klani_resp.app import App
+from klani_resp.session import Session
+from klani_resp.statistics import FINE_BUCKETS, FINE_SHIFT, Statistics
+from tests.in_memory import new_app, new_session
+
+FINE_NS = FINE_BUCKETS << FINE_SHIFT
+
+
+@pytest.fixture
+def app() -> App:
+    return new_app()
+
+
+@pytest.fixture
+def session(app: App) -> Session:
+    return new_session(app)
+
+
+@pytest.fixture
+def statistics(app: App) -> Statistics:
+    return app.dispatcher.statistics
+
+
+def test_calls_failures_and_refusals_are_told_apart(session: Session, statistics: Statistics) -> None:
+    session.receive(b"ECHO a\r\nECHO b\r\nECHO\r\nKL.SEEK nothing:1\r\nNOSUCH\r\n")
+    echo, seek = statistics.of("ECHO"), statistics.of("KL.SEEK")
+    assert (echo.calls, echo.failed, echo.rejected) == (2, 0, 1)
+    assert (seek.calls, seek.failed, seek.rejected) == (1, 1, 0)
+    assert echo.ns > 0
+    assert statistics.errors == {"ERR": 3}
+
+
+def test_a_transaction_s_commands_are_counted_when_they_run(session: Session, statistics: Statistics) -> None:
+    session.receive(b"MULTI\r\nECHO a\r\nECHO\r\nECHO b\r\nDISCARD\r\n")
+    assert (statistics.of("ECHO").calls, statistics.of("ECHO").rejected) == (0, 1)
+    session.receive(b"MULTI\r\nECHO a\r\nECHO b\r\nEXEC\r\n")
+    assert (statistics.of("ECHO").calls, statistics.of("EXEC").calls, statistics.of("MULTI").calls) == (
+        2,
+        1,
+        2,
+    )
+
+
+@pytest.mark.parametrize("from_ns", [0, 1_000, 10_000_000])
+def test_who_looks_on_sees_the_slow_and_nothing_is_counted_twice(
+    statistics: Statistics, session: Session, from_ns: int
+) -> None:
+    rng = random.Random(7)
+    echo = statistics.of("ECHO")
+    times = [rng.randrange(1, 20_000_000) >> rng.randrange(20) for _ in range(500)]
+    seen: list[int] = []
+
+    def watcher(name: str, ns: int, context: Context, argv: list[bytes]) -> None:
+        seen.append(ns)
+
+    for i, ns in enumerate(times):
+        if i == 200:
+            statistics.watch("test", from_ns, watcher)
+        if i == 400:
+            statistics.unwatch("test")
+        # As a compiled command does it.
+        try:
+            echo.fine[ns >> FINE_SHIFT] += 1
+            echo.ns += ns
+        except IndexError:
+            echo.took(ns, session._context, [b"ECHO"])
+    assert echo.calls == 500
+    assert echo.ns == sum(times)
+    assert seen == [ns for ns in times[200:400] if ns >= from_ns]
+    assert sum(echo.histogram().values()) == 500
+    exact = sorted(times)
+    for share, found in zip((50, 99), echo.percentiles((50, 99)), strict=True):
+        right = exact[500 * share // 100 - 1]
+        assert abs(found * 1000 - right) <= max(64, right * 0.04), (share, found, right)
+
+
+def test_a_histogram_s_powers_hold_all_that_they_say(statistics: Statistics, session: Session) -> None:
+    echo = statistics.of("ECHO")
+    for us in (1, 3, 5, 1_000_000):
+        echo.took(us * 1000, session._context, [b"ECHO"])
+    assert list(echo.histogram().values()) == [1, 1, 1, 1]
+    assert all(
+        power // 2 <= us * 1.1 and us <= power * 1.1
+        for us, power in zip((1, 3, 5, 1e6), echo.histogram(), strict=True)
+    )
+
+
+def test_reset_forgets_and_goes_on(session: Session, statistics: Statistics) -> None:
+    session.receive(b"ECHO a\r\nECHO\r\n")
+    statistics.reset()
+    echo = statistics.of("ECHO")
+    assert (echo.calls, echo.ns, echo.rejected, statistics.errors) == (0, 0, 0, {})
+    session.receive(b"ECHO a\r\n")
+    assert echo.calls == 1
+
+
+def test_percentiles_of_nothing(statistics: Statistics) -> None:
+    assert statistics.of("ECHO").percentiles((50.0,)) == [0.0]
