@@ -23,6 +23,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: Annotated[int, Meta(ge=0, le=65535)] = 7700  # 0: any free one, named in the ready line
     unixsocket: str = ""
     dir: Annotated[str, Meta(min_length=1)] = "data"
+    metrics_bind: str = "127.0.0.1"
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # of /metrics, /healthz, /readyz; 0: there is none
     backup_dir: str = ""  # of KL.BACKUP; empty: there are no backups
 
     appendfsync: Literal["always", "everysec", "no"] = "always"
@@ -40,6 +42,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connections_max: Positive = 10_000
     listen_backlog_connections: Positive = 511
     output_bytes_max: Positive = 64 << 20  # replies that wait for one connection
+
+    metrics_connections_max: Positive = 16
+    metrics_request_bytes_max: Positive = 8 << 10
+    metrics_request_seconds_max: Annotated[float, Meta(gt=0)] = 10.0  # its answer included
 
     arguments_max: Positive = 4096
     bulk_bytes_max: Positive = 1 << 20
@@ -61,6 +67,8 @@ OPTIONS = (
     "bind",
     "port",
     "unixsocket",
+    "metrics_bind",
+    "metrics_port",
     "dir",
     "backup_dir",
     "appendfsync",
@@ -112,6 +120,10 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="TCP port (7700); 0 takes a free one")
     parser.add_argument("--unixsocket", metavar="PATH", help="listen on a unix socket too")
+    parser.add_argument("--metrics-bind", metavar="ADDRESS", help="address of the metrics port (127.0.0.1)")
+    parser.add_argument(
+        "--metrics-port", type=int, help="TCP port of /metrics, /healthz and /readyz (0: there is none)"
+    )
     parser.add_argument("--dir", metavar="DATA", help="data directory (data)")
     parser.add_argument("--backup-dir", metavar="BACKUPS", help="where KL.BACKUP puts its copies (nowhere)")
     parser.add_argument(

@@ -1,8 +1,9 @@
 """Composition root: opens the store, listens, serves, drains, closes. One tree of nurseries has all tasks.
 
 serve            shielded from the caller's cancellation, which only starts the drain
-  services       segments of the log; they end last, when nothing can append any more
-    traffic      connections, loading, checkpoints, room; ends when it is drained, or at the deadline
+  onlookers      the metrics port, if there is one: answers from before the start to the end
+    services     segments of the log; they end last, when nothing can append any more
+      traffic    connections, loading, checkpoints, room; ends when it is drained, or at the deadline
 """
 
 from __future__ import annotations
@@ -103,6 +104,15 @@ class Server:
             log.warning("%s", warning)
 
     async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
+        async with trio.open_nursery() as onlookers:
+            if self._config.metrics_port:
+                from klani_resp.metrics.listener import Metrics  # who does not ask for it does not load it
+
+                await onlookers.start(Metrics(self._app, stop.is_set).serve)
+            await self._serve_clients(stop, task_status)
+            onlookers.cancel_scope.cancel()
+
+    async def _serve_clients(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         self._listeners = open_listeners(self._config)
         self._unix_socket = unix_socket_identity(self._config)
         addresses = [describe_address(sock.family, sock.getsockname()) for sock in self._listeners]
