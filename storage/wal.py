@@ -38,8 +38,8 @@ SEGMENT_BYTES = 64 << 20
 NEXT_NAME = "next.tmp"  # the segment to come
 PREPARED_FROM = 1 / 4  # of a segment in use: from here on the next one should be there
 SMALL = 1 / 4  # of a segment: what a log takes that has to make do with the last room there is
-FRAMES = [1 << n for n in range(12)]  # bounds of what is counted per group
-BYTES = [256 << 2 * n for n in range(9)]
+GROUP_FRAMES = [1 << n for n in range(12)]  # bounds of what is counted per group
+GROUP_BYTES = [256 << 2 * n for n in range(9)]
 
 
 def segment_name(first: int, epoch: int) -> str:
@@ -94,8 +94,8 @@ class Wal:
         self._salt = 0
         self._crc = 0
         self.failed = False
-        self.group_frames = Histogram(FRAMES)  # a frame is what one command wrote, or one MULTI
-        self.group_bytes = Histogram(BYTES)
+        self.group_frames = Histogram(GROUP_FRAMES)  # a frame is what one command wrote, or one MULTI
+        self.group_bytes = Histogram(GROUP_BYTES)
         self.segments: list[tuple[int, Path]] = []
 
     @property
