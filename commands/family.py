@@ -47,6 +47,9 @@ class Family:
     def names(self) -> tuple[str, ...]:
         return tuple(name.decode() for name in self._members)
 
+    def members(self) -> list[tuple[str, Subcommand]]:
+        return [(name.decode(), member) for name, member in self._members.items()]
+
     def run(self, context: Context, words: list[bytes]) -> Any:
         """Runs the subcommand that `words` begins with."""
         return self.find(words).handler(context, words[1:])
