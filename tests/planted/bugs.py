@@ -333,8 +333,8 @@ BUGS = (
     Bug(
         "a refusal is not held",
         "klani_resp/compiler.py",
-        "    engine.note(engine.appended)\n    return error_reply(error.text)",
-        "    return error_reply(error.text)",
+        "    engine.note(engine.appended)\n    statistics.fail(error.text)",
+        "    statistics.fail(error.text)",
         (SESSION + UNSEEN + "[KL.SEEK 1 nope--ERR unknown field 'nope']",),
     ),
     Bug(
