@@ -21,6 +21,7 @@ Client = Any  # redis-py does not type execute_command
 FIGURES: Counter[str] = Counter()
 
 PACKAGES = {
+    "chromedriver": "chromium-driver",
     "redis-cli": "redis-tools",
     "redis-benchmark": "redis-tools",
     "redis-server": "redis-server",
@@ -118,7 +119,7 @@ def pairs_of(reply: Any) -> dict[Any, Any]:
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def need() -> Callable[[str], str]:
     """Where a program is; without it the test is skipped, or fails where none may be."""
 
