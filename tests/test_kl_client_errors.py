@@ -127,8 +127,9 @@ def test_what_is_wrong_in_itself_stays_redis_py_s(kl: Front) -> None:
     with pytest.raises(redis.ResponseError, match="unknown table") as caught:
         kl.info("nothing")
     assert type(caught.value) is redis.ResponseError
-    with kl.pipeline() as pipe, pytest.raises(redis.ResponseError, match="wrong number of arguments"):
+    with kl.pipeline() as pipe, pytest.raises(redis.ResponseError) as queued:
         pipe.insert(9, {}).execute()
+    assert type(queued.value) is redis.ResponseError
 
 
 def test_what_is_refused_before_it_is_sent(kl: Front) -> None:
