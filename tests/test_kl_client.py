@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 
 from bench import launch
-from klani_resp.client import KL, Column, Hold, LiveHold, LiveLock, Page, TableInfo, Verdict
+from klani_resp.client import KL, AsyncKL, Column, Hold, LiveHold, LiveLock, Page, TableInfo, Verdict
 from tests.kl_driver import FRONTS, Front
 
 SCHEMA = {
@@ -72,7 +74,7 @@ def hall(kl: Front) -> Front:
     return kl
 
 
-def test_tables(kl: Front, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_tables(kl: Front, tmp_path: Path) -> None:
     assert kl.create("seats", {"rank": "U32 INDEX", "note": "BYTES 8"}) is True
     assert kl.create("seats", {"rank": "U32 INDEX", "note": "BYTES 8"}, if_not_exists=True) is True
     assert kl.tables() == ["seats"]
@@ -83,7 +85,7 @@ def test_tables(kl: Front, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert kl.insert(7, {"rank": 3, "note": NO_TEXT}) is True
     assert kl.insert("seats:7", {"rank": 3, "note": NO_TEXT}) is True
     assert kl.verify("seats", "rank", 3) == Verdict(1, 1, 1, 1, 0, True)
-    path = Path(kl.backup(f"copy-{id(kl)}"))
+    path = Path(kl.backup(tmp_path.name))
     assert path.is_dir()
     assert kl.drop("seats") is True
     assert kl.drop("seats") is False
@@ -247,6 +249,36 @@ def test_a_pipeline_of_the_caller_s_own(
     row, sold, echo, locks = pipe.execute()
     assert (row["note"], row.id, sold, locks) == (b"text", 50, [50], [])
     assert echo == ("x" if decode else b"x")
+
+
+@pytest.mark.parametrize("transaction", [True, False], ids=["MULTI", "plain"])
+def test_an_asyncio_pipeline_of_the_caller_s_own(
+    hall: Front, server: launch.Server, decode: bool, transaction: bool
+) -> None:
+    hall.insert(50, {"rank": 5, "note": "text"})
+
+    async def queued() -> Any:
+        async with redis.asyncio.Redis(port=server.port, decode_responses=decode) as client:
+            pipe = client.pipeline(transaction)
+            await AsyncKL(pipe).seek(50)
+            pipe.echo("x")
+            return await pipe.execute()
+
+    row, echo = asyncio.run(queued())
+    assert (row["note"], row.id) == (b"text", 50)
+    assert echo == ("x" if decode else b"x")
+
+
+def test_tasks_share_one_helper(server: launch.Server, client: Any) -> None:
+    async def shop() -> list[list[int]]:
+        async with redis.asyncio.Redis(port=server.port) as connection:
+            kl = AsyncKL(connection)
+            await kl.create("seats", SCHEMA)
+            await kl.insert_many("seats", ((seat, {"rank": 3}) for seat in range(10)))
+            return await asyncio.gather(*[kl.claim("seats", FREE, SOLD) for _ in range(30)])
+
+    answers = asyncio.run(shop())
+    assert sorted(row for ids in answers for row in ids) == list(range(10))
 
 
 def test_the_caller_s_own_commands_stay_as_they_are(

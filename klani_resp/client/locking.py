@@ -86,7 +86,7 @@ class _Lease(Generic[RowT]):
     def token_of(self, results: list[Any]) -> int:
         token: int | None = results[0]
         if token is None:
-            raise Locked(f"LOCKED one of {', '.join(map(str, self._keys))} is locked or held by another")
+            raise Locked(f"one of {', '.join(map(str, self._keys))} is locked or held by another")
         self._token = token
         return token
 

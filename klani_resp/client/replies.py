@@ -6,7 +6,7 @@ as str in the replies to a MULTI that the caller's own decoding pipeline has sen
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from klani_resp.client.values import (
@@ -17,7 +17,6 @@ from klani_resp.client.values import (
     Page,
     Row,
     TableInfo,
-    Value,
     Verdict,
     Write,
 )
@@ -112,11 +111,15 @@ def _write(row_id: int, facts: dict[str, Raw]) -> Write:
 
 
 def _row(row_id: int, reply: Raw) -> Row:
-    return Row(row_id, {name: _value(value) for name, value in _named(reply).items()})
-
-
-def _value(value: Raw) -> Value:
-    return value.encode() if isinstance(value, str) else value
+    return Row(
+        row_id,
+        {  # in one pass and without calls: the helper's time is mostly here
+            name if isinstance(name, str) else name.decode(): (
+                value.encode() if isinstance(value, str) else value
+            )
+            for name, value in _items(reply)
+        },
+    )
 
 
 def _bytes(value: Raw) -> bytes:
@@ -128,5 +131,8 @@ def _bytes_or_none(value: Raw) -> bytes | None:
 
 
 def _named(reply: Raw) -> dict[str, Raw]:
-    items = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-    return {text(name): value for name, value in items}
+    return {text(name): value for name, value in _items(reply)}
+
+
+def _items(reply: Raw) -> Iterable[tuple[Raw, Raw]]:
+    return reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 Key = int | str
 """A row: an id in the default table, or `"<table>:<id>"`."""
@@ -14,22 +14,22 @@ Word = int | str | bytes
 
 Fields = Mapping[str, Word]
 
-Value = int | bytes
-"""A field's value as it comes back: BYTES are bytes always, all other types int."""
-
 T = TypeVar("T")
 
 
-class Row(Mapping[str, Value]):
-    """The fields of a row by name, as they were when it was read. Immutable; `id` is the row's id."""
+class Row(Mapping[str, Any]):
+    """The fields of a row by name, as they were when it was read: BYTES as bytes, all other types as int.
+
+    Immutable; `id` is the row's id.
+    """
 
     __slots__ = ("_fields", "id")
 
-    def __init__(self, row_id: int, fields: dict[str, Value]) -> None:
-        self.id = row_id
+    def __init__(self, row_id: int, fields: dict[str, Any]) -> None:
+        self.id: Final = row_id
         self._fields = fields
 
-    def __getitem__(self, name: str) -> Value:
+    def __getitem__(self, name: str) -> Any:
         return self._fields[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -12,6 +12,7 @@ from klani_resp.client.values import Fields, Key, Word
 T = TypeVar("T")
 
 NAME_BYTES_MAX = 64  # of a request id, as of an attempt
+FRESH_BYTES = 16  # random ones, as many as a UUID has, made in a third of its time
 
 
 class Command(NamedTuple, Generic[T]):
@@ -38,7 +39,7 @@ def named(word: str, name: Name) -> list[Word]:
     if name is None:
         return []
     if name is FRESH:
-        return [word, uuid.uuid4().hex]
+        return [word, secrets.token_hex(FRESH_BYTES)]
     size = len(name.encode() if isinstance(name, str) else name)
     if not 1 <= size <= NAME_BYTES_MAX:
         raise ValueError(f"{word} takes 1 to {NAME_BYTES_MAX} bytes, not {size}")
