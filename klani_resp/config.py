@@ -43,9 +43,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     listen_backlog_connections: Positive = 511
     output_bytes_max: Positive = 64 << 20  # replies that wait for one connection
 
-    metrics_connections_max: Positive = 16
-    metrics_request_bytes_max: Positive = 8 << 10
-    metrics_request_seconds_max: Annotated[float, Meta(gt=0)] = 10.0  # its answer included
+    board_bind: str = "127.0.0.1"
+    board_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # of the live board; 0: there is none
+    board_table: str = ""  # that it shows; empty: the default table
+    board_sold: Annotated[str, Meta(pattern=r"^\S+ \S+\Z")] = "is_booked 1"  # an indexed field and its value
+    # Of the metrics port and of the board, each.
+    onlooker_connections_max: Positive = 16
+    onlooker_request_bytes_max: Positive = 8 << 10
+    onlooker_request_seconds_max: Annotated[float, Meta(gt=0)] = 10.0  # its answer included
 
     arguments_max: Positive = 4096
     bulk_bytes_max: Positive = 1 << 20
@@ -69,6 +74,10 @@ OPTIONS = (
     "unixsocket",
     "metrics_bind",
     "metrics_port",
+    "board_bind",
+    "board_port",
+    "board_table",
+    "board_sold",
     "dir",
     "backup_dir",
     "appendfsync",
@@ -121,6 +130,12 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, help="TCP port (7700); 0 takes a free one")
     parser.add_argument("--unixsocket", metavar="PATH", help="listen on a unix socket too")
     parser.add_argument("--metrics-bind", metavar="ADDRESS", help="address of the metrics port (127.0.0.1)")
+    parser.add_argument("--board-bind", metavar="ADDRESS", help="address of the live board (127.0.0.1)")
+    parser.add_argument("--board-port", type=int, help="TCP port of the live board (0: there is none)")
+    parser.add_argument("--board-table", metavar="TABLE", help="the table that it shows (the default table)")
+    parser.add_argument(
+        "--board-sold", metavar="'FIELD VALUE'", help="what makes a row a sold one (is_booked 1)"
+    )
     parser.add_argument(
         "--metrics-port", type=int, help="TCP port of /metrics, /healthz and /readyz (0: there is none)"
     )

@@ -16,7 +16,8 @@ KEPT_BACK = 32
 
 def fitted(config: Config) -> Config:
     """Raises the process's limit as far as the settings need and may; fewer connections where it may not."""
-    kept_back = KEPT_BACK + (config.metrics_connections_max if config.metrics_port else 0)
+    onlookers = bool(config.metrics_port) + bool(config.board_port)
+    kept_back = KEPT_BACK + onlookers * config.onlooker_connections_max
     wanted = config.connections_max + kept_back
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -1,7 +1,7 @@
 """Composition root: opens the store, listens, serves, drains, closes. One tree of nurseries has all tasks.
 
 serve            shielded from the caller's cancellation, which only starts the drain
-  onlookers      the metrics port, if there is one: answers from before the start to the end
+  onlookers      metrics port and board, if asked for: they answer from before the start to the end
     services     segments of the log; they end last, when nothing can append any more
       traffic    connections, loading, checkpoints, room; ends when it is drained, or at the deadline
 """
@@ -109,6 +109,10 @@ class Server:
                 from klani_resp.metrics.listener import Metrics  # who does not ask for it does not load it
 
                 await onlookers.start(Metrics(self._app, stop.is_set).serve)
+            if self._config.board_port:
+                from klani_resp.board.board import Board
+
+                await onlookers.start(Board(self._app, stop.is_set).serve)
             await self._serve_clients(stop, task_status)
             onlookers.cancel_scope.cancel()
 

@@ -58,7 +58,10 @@ def test_argv_wins_over_the_file(tmp_path: Path) -> None:
         ("history_keep_days = inf", "Expected `float` <= 36500.0 - at `$.history_keep_days`"),
         ("history_bytes_max = -1", "Expected `int` >= 0 - at `$.history_bytes_max`"),
         ("metrics_port = 65536", "Expected `int` <= 65535 - at `$.metrics_port`"),
-        ("metrics_request_seconds_max = 0.0", "Expected `float` > 0.0 - at `$.metrics_request_seconds_max`"),
+        (
+            "onlooker_request_seconds_max = 0.0",
+            "Expected `float` > 0.0 - at `$.onlooker_request_seconds_max`",
+        ),
         ("lease_ms = 0", "Expected `int` >= 1 - at `$.lease_ms`"),
         ('appendfsync = "never"', "Invalid enum value 'never' - at `$.appendfsync`"),
         ('default_table = "a b"', "$.default_table"),

@@ -151,7 +151,7 @@ async def test_what_is_no_request_is_answered_and_costs_one_connection(sent: byt
 
 
 async def test_a_client_that_says_nothing_is_cut_off() -> None:
-    app = new_app(metrics_request_seconds_max=0.05)
+    app = new_app(onlooker_request_seconds_max=0.05)
     async with listening(app, trio.Event()):
         for sent in (b"", b"GET /metr", b"GET /metrics HTTP/1.1\r\n"):
             async with await trio.open_tcp_stream("127.0.0.1", app.config.metrics_port) as stream:
@@ -161,7 +161,7 @@ async def test_a_client_that_says_nothing_is_cut_off() -> None:
 
 
 async def test_one_connection_too_many_is_closed() -> None:
-    app = new_app(metrics_connections_max=2)
+    app = new_app(onlooker_connections_max=2)
     async with listening(app, trio.Event()):
         port = app.config.metrics_port
         async with (
@@ -298,5 +298,5 @@ def test_its_descriptors_are_kept_back_too() -> None:
     done = subprocess.run(["sh", "-c", limited], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [
         str(100 - KEPT_BACK),
-        str(100 - KEPT_BACK - Config().metrics_connections_max),
+        str(100 - KEPT_BACK - Config().onlooker_connections_max),
     ]

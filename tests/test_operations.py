@@ -54,7 +54,7 @@ def test_the_unit_and_the_page_name_the_same_places(unit: dict[str, list[str]], 
 
 
 def test_the_unit_s_limits_fit_the_server_s(unit: dict[str, list[str]], settings: Config) -> None:
-    needed = settings.connections_max + KEPT_BACK + settings.metrics_connections_max
+    needed = settings.connections_max + KEPT_BACK + settings.onlooker_connections_max
     assert int(unit["LimitNOFILE"][0]) >= needed
     assert f"{settings.connections_max:,}" in PAGE
     assert unit["TimeoutStopSec"] == ["2min"]
