@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import lacking
+from tests.clients.talk import Talk
+from tests.conftest import Wire, lacking
 
 HERE = Path(__file__).parent
 NODE = HERE / "node"
@@ -86,3 +87,9 @@ def seats(client: Any) -> Any:
     )
     client.execute_command("KL.INSERT", 42, "rank", 3, "note", "a")
     return client
+
+
+@pytest.fixture
+def talk(wire: Callable[..., Wire], seats: Any, request_bytes: Callable[..., bytes]) -> Talk:
+    """A bare connection, to a server with the table `seats`."""
+    return Talk(wire(), request_bytes)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import hiredis
 import pytest
 
+from tests.clients.talk import Talk, is_refused
 from tests.conftest import Wire
 
-Bare = Callable[..., Wire]
 HELLO_FIELDS = {
     b"server": b"redis",
     b"version": b"7.4.0",
@@ -23,37 +22,6 @@ HELLO_FIELDS = {
     b"role": b"master",
     b"modules": [],
 }
-
-
-class Talk:
-    """Requests out in one piece, and as many replies as a reader of RESP3 makes of what comes back."""
-
-    def __init__(self, wire: Wire, request_bytes: Callable[..., bytes]) -> None:
-        self._wire = wire
-        self._request_bytes = request_bytes
-        self._reader = hiredis.Reader()
-
-    def __call__(self, *lines: str) -> list[Any]:
-        self._wire.send_bytes(b"".join(self._request_bytes(*line.split()) for line in lines))
-        replies: list[Any] = []
-        while len(replies) < len(lines):
-            reply = self._reader.gets()
-            if reply is not False:
-                replies.append(reply)
-                continue
-            data = self._wire.receive(65536)
-            assert data, f"the connection ended behind {replies!r}"
-            self._reader.feed(data)
-        return replies
-
-
-@pytest.fixture
-def talk(wire: Bare, seats: Any, request_bytes: Callable[..., bytes]) -> Talk:
-    return Talk(wire(), request_bytes)
-
-
-def is_refused(reply: Any, text: str) -> bool:
-    return isinstance(reply, hiredis.ReplyError) and str(reply) == text
 
 
 def sells_a_seat(talk: Talk, *, in_resp3: bool) -> None:
@@ -134,7 +102,9 @@ def test_jedis(talk: Talk, version: int) -> None:
 
 
 @pytest.mark.parametrize("hello", [(), ("HELLO 3",)], ids=["RESP2", "RESP3"])
-def test_memtier_benchmark(wire: Bare, seats: Any, request_bytes: Callable[..., bytes], hello: Any) -> None:
+def test_memtier_benchmark(
+    wire: Callable[..., Wire], seats: Any, request_bytes: Callable[..., bytes], hello: Any
+) -> None:
     """`--command="KL.SEEK __key__" --key-prefix=seats: --pipeline=16`, two connections; it counts replies."""
     talks = [Talk(wire(), request_bytes) for _ in range(2)]
     row = [b"rank", 3, b"is_booked", 0, b"note", b"a"]
