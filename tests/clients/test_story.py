@@ -1,7 +1,7 @@
 """Every client plays the same story over a real socket, and each reply is judged the same: see story.py.
 
-A client is as it comes, or with the protocol and the decoding that are named. memtier_benchmark is not among
-those that Debian 12, PyPI or npm have: test_handshakes.py sends what it sends.
+A client is as it comes, or with the protocol and the decoding that are named; valkey-glide waits longer.
+memtier_benchmark is not among those that Debian 12, PyPI or npm have: test_handshakes.py sends what it sends.
 """
 
 from __future__ import annotations
