@@ -23,6 +23,7 @@ _ALLOWED = frozenset(b"SET COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST".split
     reply=Reply.IDS,
     flags=Flags.WRITE | Flags.NOTES_OWN_POSITION,
     complexity="O(COUNT); rows that others lock or hold are passed over",
+    categories=("selling",),
 )
 def claim(context: Context, table: Table, words: list[bytes]) -> list[int]:
     sold = _usual(context, table, words)

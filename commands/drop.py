@@ -9,7 +9,7 @@ from commands.spec import Arg, Context, Flags, Reply, command
     "KL.DROP",
     summary="Removes a table with all that belongs to it; 0 if there was none.",
     syntax="<table>",
-    args=(("name", Arg.BYTES),),
+    args=(("name", Arg.TABLE_NAME),),
     reply=Reply.INTEGER,
     flags=Flags.WRITE | Flags.ADMIN,
 )

@@ -23,6 +23,7 @@ _ALLOWED = frozenset(b"SET TAKE REQUEST FOR".split())
     reply=Reply.INTEGER,
     flags=Flags.WRITE | Flags.NOTES_OWN_POSITION,
     complexity="O(ids)",
+    categories=("selling",),
 )
 def give_back(context: Context, table: Table, words: list[bytes]) -> int:
     if words[0].upper() != b"FOR":

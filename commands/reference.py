@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from commands.introspection import categories, flag_names
+from commands.access import shown_categories
+from commands.introspection import flag_names
 from commands.registry import load
 from commands.spec import Command, Reply
 
@@ -60,7 +61,7 @@ def _entry(spec: Command) -> Iterator[str]:
         "complexity": spec.complexity,
         "arity": str(spec.arity),
         "flags": " ".join(flag_names(spec)),
-        "categories": " ".join(categories(spec)),
+        "categories": " ".join(shown_categories(spec)),
         "subcommands": " ".join(spec.family.names) if spec.family else "",
         "since": spec.since,
     }
