@@ -36,14 +36,20 @@ def token_of(text: bytes) -> int:
 
 def key_of(engine: Engine, text: bytes) -> tuple[Table, int]:
     """`42`, `seats:42` or `{seats}:42`."""
+    name, row = split_key(engine.default_table, text)
+    if row is None or row > ROW_ID_MAX:
+        raise CommandError(f"ERR invalid row id '{shown(text.rpartition(b':')[2])}'")
+    return engine.table(name), row
+
+
+def split_key(default_table: bytes, text: bytes) -> tuple[bytes, int | None]:
+    """A key's table and row, the latter None where there is no number."""
     name, colon, digits = text.rpartition(b":")
     if not colon:
-        name = engine.default_table
+        name = default_table
     elif name[:1] == b"{" and name[-1:] == b"}":
         name = name[1:-1]
-    if not digits.isdigit() or len(digits) > DIGITS_MAX or int(digits) > ROW_ID_MAX:
-        raise CommandError(f"ERR invalid row id '{shown(digits)}'")
-    return engine.table(name), int(digits)
+    return name, int(digits) if digits.isdigit() and len(digits) <= DIGITS_MAX else None
 
 
 def pairs(

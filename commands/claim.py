@@ -53,6 +53,7 @@ _ALLOWED = frozenset(b"SET COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST".split
             "KL.CLAIM fields IDS 1 1 TAKE 3 FROM places FOR bob",
         ),
     ),
+    categories=("selling",),
 )
 def claim(context: Context, table: Table, words: list[bytes]) -> list[int]:
     sold = _usual(context, table, words)

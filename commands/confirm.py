@@ -15,7 +15,7 @@ _ALLOWED = frozenset((b"SET",))
     summary="Sells what is held, once however often it is sent; answers the ids. After the deadline too, if "
     "nothing of it is gone.",
     syntax="<token> SET <field> <value> [<field> <value> ...]",
-    args=(("token", Arg.BYTES), ("words", Arg.REST)),
+    args=(("token", Arg.HOLD), ("words", Arg.REST)),
     reply=Reply.IDS,
     flags=Flags.WRITE | Flags.NOTES_OWN_POSITION | Flags.ON_FULL_DISK,
     complexity="O(rows held)",
@@ -46,6 +46,7 @@ _ALLOWED = frozenset((b"SET",))
             "KL.CONFIRM 99 SET is_booked 1",
         ),
     ),
+    categories=("selling",),
 )
 def confirm(context: Context, token: bytes, words: list[bytes]) -> list[int]:
     selling, number = context.engine.selling, token_of(token)

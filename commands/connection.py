@@ -9,10 +9,25 @@ from commands.spec import Arg, CommandError, Context, Flags, Reply, Status, comm
 
 REDIS_VERSION = "7.4.0"  # fixed: clients choose their features by it
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
-WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
-# A number where Redis reads one: no leading zeros, no `-0`. KL commands are more liberal.
+NO_PASSWORD_SET = (
+    "ERR AUTH <password> called without any password configured for the default user. "
+    "Are you sure your configuration is correct?"
+)
+HELLO_BEFORE_AUTH = (
+    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH "
+    "<user> <pass> option can be used to authenticate the client and select the RESP protocol version at the "
+    "same time"
+)
+# A number where Redis reads one: no leading zeros, no `-0`.
 _number = re.compile(rb"0|-?[1-9][0-9]{0,17}").fullmatch
 _INT_MAX = 2**31 - 1
+
+
+def integer_of(text: bytes) -> int:
+    """As Redis reads one; KL commands are more liberal."""
+    if not _number(text):
+        raise CommandError(NOT_AN_INTEGER)
+    return int(text)
 
 
 def valid_name(text: bytes, what: str) -> bytes:
@@ -27,13 +42,15 @@ def valid_name(text: bytes, what: str) -> bytes:
     summary="Chooses the protocol version and tells what the server is.",
     syntax="[<protover> [AUTH <username> <password>] [SETNAME <clientname>]]",
     args=(("words", Arg.REST),),
-    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION,
+    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION | Flags.NO_AUTH | Flags.SECRET,
     group="connection",
 )
 def hello(context: Context, words: list[bytes]) -> dict[str, Any]:
     client = context.client
     if words:
         _hello_options(context, words)
+    elif not context.server.access.is_known(client):
+        raise CommandError(HELLO_BEFORE_AUTH)
     return {
         "server": "redis",
         "version": REDIS_VERSION,
@@ -46,19 +63,19 @@ def hello(context: Context, words: list[bytes]) -> dict[str, Any]:
 
 
 def _hello_options(context: Context, words: list[bytes]) -> None:
-    """All of them are checked before any takes effect."""
+    """All of them are checked before any takes effect; who it is comes first, as in Redis."""
     if not _number(words[0]):
         raise CommandError("ERR Protocol version is not an integer or out of range")
     version = int(words[0])
     if version not in (2, 3):
         raise CommandError("NOPROTO unsupported protocol version")
     name: bytes | None = None
+    login: tuple[bytes, bytes] | None = None
     at = 1
     while at < len(words):
         option, left = words[at].upper(), len(words) - at - 1
         if option == b"AUTH" and left >= 2:
-            if words[at + 1] != b"default":
-                raise CommandError(WRONG_PASSWORD)
+            login = words[at + 1], words[at + 2]
             at += 3
         elif option == b"SETNAME" and left >= 1:
             name = valid_name(words[at + 1], "Client names")
@@ -66,6 +83,11 @@ def _hello_options(context: Context, words: list[bytes]) -> None:
         else:
             shown = words[at][:128].decode("utf-8", "surrogateescape")
             raise CommandError(f"ERR Syntax error in HELLO option '{shown}'")
+    access = context.server.access
+    if login is not None:
+        access.authenticate(context.client, *login)
+    if not access.is_known(context.client):
+        raise CommandError(HELLO_BEFORE_AUTH)
     if name is not None:
         context.client.name = name
     context.client.set_protocol(version)
@@ -78,19 +100,17 @@ def _hello_options(context: Context, words: list[bytes]) -> None:
     args=(("words", Arg.REST),),
     least=1,
     reply=Reply.STATUS,
-    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION,
+    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION | Flags.NO_AUTH | Flags.SECRET,
     group="connection",
 )
 def auth(context: Context, words: list[bytes]) -> str:
     if len(words) > 2:
         raise CommandError("ERR syntax error")
-    if len(words) == 1:
-        raise CommandError(
-            "ERR AUTH <password> called without any password configured for the default user. "
-            "Are you sure your configuration is correct?"
-        )
-    if words[0] != b"default":  # who has no password, as in Redis: any will do
-        raise CommandError(WRONG_PASSWORD)
+    access = context.server.access
+    if len(words) == 1 and access.is_open:
+        raise CommandError(NO_PASSWORD_SET)
+    name = words[0] if len(words) == 2 else b"default"
+    access.authenticate(context.client, name, words[-1])
     return "OK"
 
 
@@ -124,7 +144,7 @@ def echo(context: Context, message: bytes) -> bytes:
     summary="Closes the connection when all replies are out.",
     args=(("words", Arg.REST),),
     reply=Reply.STATUS,
-    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION,
+    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION | Flags.NO_AUTH,
     group="connection",
 )
 def quit_(context: Context, words: list[bytes]) -> str:
@@ -134,13 +154,14 @@ def quit_(context: Context, words: list[bytes]) -> str:
 
 @command(
     "RESET",
-    summary="Puts the connection back as it was when it came: RESP2, no name, no MULTI.",
+    summary="Puts the connection back as it was when it came: RESP2, no name, no MULTI, the default user.",
     reply=Reply.STATUS,
-    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION,
+    flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION | Flags.NO_AUTH,
     group="connection",
 )
 def reset(context: Context) -> str:
     context.client.reset()
+    context.server.access.reset(context.client)
     return "RESET"
 
 
@@ -154,9 +175,7 @@ def reset(context: Context) -> str:
     group="connection",
 )
 def select(context: Context, index: bytes) -> str:
-    if not _number(index):
-        raise CommandError(NOT_AN_INTEGER)
-    number = int(index)
+    number = integer_of(index)
     if not -_INT_MAX - 1 <= number <= _INT_MAX:
         raise CommandError(
             f"ERR value is out of range, value must between {-_INT_MAX - 1} and {_INT_MAX}"  # sic

@@ -10,7 +10,7 @@ from storage.schema import Field, Schema, make_field
     "KL.CREATE",
     summary="Makes a table of fixed-size rows.",
     syntax="<table> [IFNOTEXISTS] SCHEMA <field> <type> [INDEX] [<field> <type> [INDEX] ...]",
-    args=(("name", Arg.BYTES), ("words", Arg.REST)),
+    args=(("name", Arg.TABLE_NAME), ("words", Arg.REST)),
     least=4,
     reply=Reply.STATUS,
     flags=Flags.WRITE,

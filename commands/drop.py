@@ -10,7 +10,7 @@ from commands.wording import TABLE
     "KL.DROP",
     summary="Removes a table with all that belongs to it; 0 if there was none.",
     syntax="<table>",
-    args=(("name", Arg.BYTES),),
+    args=(("name", Arg.TABLE_NAME),),
     reply=Reply.INTEGER,
     flags=Flags.WRITE | Flags.ADMIN,
     page=Page(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from commands.spec import CommandError, Context, Status
+from commands.spec import CommandError, Context, Flags, Status
 
 Handler = Callable[[Context, list[bytes]], Any]
 PATTERN_BYTES_MAX = 128  # longer than any name; a megabyte of `*a` took seconds, and nobody was served
@@ -27,6 +27,7 @@ class Subcommand:
     least: int  # arguments behind the subcommand's name
     most: int | None
     summary: str
+    flags: Flags = Flags.NONE  # beside the command's
 
 
 class Family:
@@ -35,10 +36,16 @@ class Family:
         self._members: dict[bytes, Subcommand] = {}
 
     def member(
-        self, name: str, *, summary: str, least: int = 0, most: int | None = 0
+        self,
+        name: str,
+        *,
+        summary: str,
+        least: int = 0,
+        most: int | None = 0,
+        flags: Flags = Flags.NONE,
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            self._members[name.encode()] = Subcommand(handler, least, most, summary)
+            self._members[name.encode()] = Subcommand(handler, least, most, summary, flags)
             return handler
 
         return register
@@ -50,6 +57,10 @@ class Family:
     def members(self) -> list[tuple[str, Subcommand]]:
         return [(name.decode(), member) for name, member in self._members.items()]
 
+    def get(self, word: bytes) -> Subcommand | None:
+        name = word.upper()
+        return self._help if name == b"HELP" else self._members.get(name)
+
     def run(self, context: Context, words: list[bytes]) -> Any:
         """Runs the subcommand that `words` begins with."""
         return self.find(words).handler(context, words[1:])
@@ -57,7 +68,7 @@ class Family:
     def find(self, words: list[bytes]) -> Subcommand:
         """The subcommand that `words` begins with; CommandError when there is none, or not with so many."""
         name, arguments = words[0].upper(), words[1:]
-        found = self._help if name == b"HELP" else self._members.get(name)
+        found = self.get(name)
         if found is None:
             shown = words[0][:128].decode("utf-8", "surrogateescape")
             raise CommandError(f"ERR unknown subcommand '{shown}'. Try {self.name} HELP.")

@@ -44,6 +44,7 @@ _ALLOWED = frozenset(b"SET TAKE REQUEST FOR".split())
             "KL.RETURN seats FOR ann 0 SET is_booked 0",
         ),
     ),
+    categories=("selling",),
 )
 def give_back(context: Context, table: Table, words: list[bytes]) -> int:
     if words[0].upper() != b"FOR":

@@ -53,6 +53,7 @@ _ALLOWED = frozenset(b"PX COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST REPLACI
             "KL.INTERSECT seats rank 2 is_booked 0 FREE",
         ),
     ),
+    categories=("selling",),
 )
 def hold(context: Context, table: Table, words: list[bytes]) -> list[Any]:
     asked = Clauses(table.schema, words, _ALLOWED)
@@ -70,7 +71,7 @@ def hold(context: Context, table: Table, words: list[bytes]) -> list[Any]:
     "KL.EXTEND",
     summary="Gives a hold a new deadline, PX from now; answers it as unix ms.",
     syntax="<token> PX <ms>",
-    args=(("token", Arg.BYTES), ("px", Arg.BYTES), ("ms", Arg.BYTES)),
+    args=(("token", Arg.HOLD), ("px", Arg.BYTES), ("ms", Arg.BYTES)),
     reply=Reply.INTEGER,
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
     group="selling",
@@ -89,6 +90,7 @@ def hold(context: Context, table: Table, words: list[bytes]) -> list[Any]:
             "KL.EXTEND 99 PX 600000",
         ),
     ),
+    categories=("selling",),
 )
 def extend(context: Context, token: bytes, px: bytes, ms: bytes) -> int:
     if px.upper() != b"PX":
@@ -100,7 +102,7 @@ def extend(context: Context, token: bytes, px: bytes, ms: bytes) -> int:
     "KL.RELEASE",
     summary="Ends a hold; answers how many rows went back, 0 when it was over already.",
     syntax="<token>",
-    args=(("token", Arg.BYTES),),
+    args=(("token", Arg.HOLD),),
     reply=Reply.INTEGER,
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION | Flags.ON_FULL_DISK,
     complexity="O(rows held)",
@@ -123,6 +125,7 @@ def extend(context: Context, token: bytes, px: bytes, ms: bytes) -> int:
             "KL.RELEASE 10",
         ),
     ),
+    categories=("selling",),
 )
 def release(context: Context, token: bytes) -> int:
     return context.engine.selling.release(token_of(token))

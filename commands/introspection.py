@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from commands.access import shown_categories
 from commands.family import Family, name_matcher
 from commands.spec import (
     REGISTERED,
@@ -26,6 +27,7 @@ _FLAG_NAMES = {
     Flags.ADMIN: "admin",
     Flags.LOADING: "loading",
     Flags.NO_MULTI: "no_multi",
+    Flags.NO_AUTH: "no_auth",
 }
 
 
@@ -35,27 +37,13 @@ def _find(name: bytes) -> Command | None:
 
 def _info(spec: Command) -> list[Any]:
     """The ten elements of COMMAND INFO. Subcommands and key specifications are left to DOCS."""
-    return [spec.name.lower(), spec.arity, flag_names(spec), *spec.keys, categories(spec), [], [], []]
+    return [spec.name.lower(), spec.arity, flag_names(spec), *spec.keys, shown_categories(spec), [], [], []]
 
 
 def flag_names(spec: Command) -> list[Status]:
     names = [text for flag, text in _FLAG_NAMES.items() if spec.flags & flag]
     if spec.keys_end:  # clients then ask COMMAND GETKEYS
         names.append("movablekeys")
-    return [Status(name) for name in names]
-
-
-def categories(spec: Command) -> list[Status]:
-    """ACL categories, from the same flags as everything else."""
-    names = ["@fast" if spec.flags & Flags.FAST else "@slow"]
-    if spec.flags & Flags.WRITE:
-        names.append("@write")
-    if spec.flags & Flags.READONLY:
-        names.append("@read")
-    if spec.flags & Flags.ADMIN:
-        names += ["@admin", "@dangerous"]
-    if spec.flags & Flags.CONNECTION:
-        names.append("@connection")
     return [Status(name) for name in names]
 
 
@@ -171,6 +159,7 @@ def _flagged(argument: dict[str, Any], flag: str) -> dict[str, Any]:
     group="server",
     complexity="O(commands)",
     family=_family,
+    categories=("connection",),
 )
 def command_(context: Context, words: list[bytes]) -> object:
     if not words:

@@ -8,6 +8,7 @@ from importlib import import_module
 from commands.spec import REGISTERED, Command
 
 MODULES = (
+    "acl",
     "backup",
     "claim",
     "client",

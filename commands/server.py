@@ -21,6 +21,7 @@ _config = Family("CONFIG")
     flags=Flags.LOADING,
     group=GROUP,
     complexity="O(tables)",
+    categories=("dangerous",),
 )
 def info(context: Context, sections: list[bytes]) -> str:
     asked = {section.decode("utf-8", "surrogateescape").lower() for section in sections}
@@ -40,7 +41,11 @@ def config_get(context: Context, patterns: list[bytes]) -> dict[str, str]:
 
 
 @_config.member(
-    "SET", summary="<name> <value> ...: refused, settings are fixed at the start.", least=2, most=None
+    "SET",
+    summary="<name> <value> ...: refused, settings are fixed at the start.",
+    least=2,
+    most=None,
+    flags=Flags.SECRET,  # requirepass may be among them
 )
 def config_set(context: Context, words: list[bytes]) -> None:
     if len(words) % 2:
@@ -75,6 +80,7 @@ def config(context: Context, words: list[bytes]) -> object:
     flags=Flags.READONLY | Flags.FAST,
     group=GROUP,
     complexity="O(tables)",
+    categories=("keyspace",),
 )
 def dbsize(context: Context) -> int:
     return sum(len(table.rows.present) for table in context.engine.tables.values())

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from storage.engine import Engine
 
 if TYPE_CHECKING:
+    from commands.access import AccessControl
     from commands.family import Family
+
+REDACTED = b"(redacted)"
 
 
 class CommandError(Exception):
@@ -41,6 +44,9 @@ class Flags(IntFlag):
     CONNECTION = 64  # acts on the connection only: its reply shows no stored state
     NOTES_OWN_POSITION = 128  # the engine notes precisely what the reply depends on
     ON_FULL_DISK = 256  # a WRITE that is allowed there: it lets go, or ends what was begun
+    NO_AUTH = 512  # allowed to all, before AUTH too
+    SECRET = 1024  # its arguments are shown nowhere: not in a log, not to who looks on
+    ALL_TABLES = 2048  # shows rows of any table: whom some keys are kept from may not call it
 
 
 class Reply(Enum):
@@ -65,7 +71,9 @@ class Arg(Enum):
     """What a positional argument is converted to."""
 
     TABLE = "table"  # -> storage.engine.Table; `-ERR unknown table 'x'` when there is none
+    TABLE_NAME = "table name"  # -> bytes as they came, of a table that need not be there
     KEY = "key"  # -> Table and row id, two values
+    HOLD = "hold"  # -> bytes as they came: a hold's token, and permission for it is that for its table
     INTEGER = "integer"  # -> int >= 0, at most 32 digits, below 2**63
     BYTES = "bytes"  # -> bytes as they came
     REST = "rest"  # -> list[bytes]: all that follow; only as the last one
@@ -81,6 +89,8 @@ class Client(Protocol):
     protocol: int
 
     @property
+    def user_name(self) -> bytes: ...
+    @property
     def in_transaction(self) -> bool: ...
     def set_protocol(self, version: int) -> None: ...
     def close_after_reply(self) -> None: ...
@@ -93,6 +103,9 @@ class Client(Protocol):
 
 class ServerFacts(Protocol):
     """What INFO, CONFIG and CLIENT LIST may ask of the process."""
+
+    @property
+    def access(self) -> AccessControl: ...
 
     def config(self) -> dict[str, str]: ...
     def sections(self) -> dict[str, dict[str, str | int | float]]: ...
@@ -168,6 +181,20 @@ class Command:
     keys_end: frozenset[bytes]  # words at which keys end that are as many as the client likes
     family: Family | None = None  # of its subcommands
     page: Page = Page()
+    categories: tuple[str, ...] = ()  # of ACL, beside those that its flags and its group say
+
+    def places_of(self, *kinds: Arg) -> list[int]:
+        """Where arguments of these kinds are; the name is 0."""
+        return [i for i, (_, kind) in enumerate(self.args, 1) if kind in kinds]
+
+    def shown(self, argv: list[bytes]) -> list[bytes]:
+        """What may be shown of a call to whoever looks on; `argv` has the name."""
+        if self.flags & Flags.SECRET:
+            return [argv[0], *[REDACTED] * (len(argv) - 1)]
+        member = self.family.get(argv[1]) if self.family is not None and len(argv) > 1 else None
+        if member is not None and member.flags & Flags.SECRET:
+            return [*argv[:2], *[REDACTED] * (len(argv) - 2)]
+        return argv
 
     @property
     def wants_room(self) -> bool:
@@ -206,6 +233,7 @@ def command(
     keys_end: tuple[bytes, ...] = (),
     family: Family | None = None,
     page: Page | None = None,
+    categories: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the function below it as the command `name`.
 
@@ -236,6 +264,7 @@ def command(
             keys_end=frozenset(keys_end),
             family=family,
             page=page or Page(),
+            categories=categories,
         )
         return handler
 

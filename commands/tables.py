@@ -12,7 +12,7 @@ from storage.table import Table
 
 @command(
     "KL.TABLES",
-    summary="Answers an array of the names of all tables, sorted.",
+    summary="Answers an array of the names of all tables that the user may read, sorted.",
     reply=Reply.ANY,
     flags=Flags.READONLY,
     complexity="O(tables)",
@@ -27,7 +27,8 @@ from storage.table import Table
     ),
 )
 def tables(context: Context) -> list[str]:
-    return sorted(name.decode() for name in context.engine.tables)
+    sees = context.server.access.sees
+    return sorted(name.decode() for name in context.engine.tables if sees(context.client, name))
 
 
 @command(

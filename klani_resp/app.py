@@ -12,6 +12,7 @@ import trio
 
 from commands.registry import load
 from commands.spec import Context, Job
+from klani_resp.access import Access
 from klani_resp.committer import Committer, InlineCommitter
 from klani_resp.config import Config
 from klani_resp.dispatcher import Dispatcher
@@ -68,6 +69,7 @@ class App:
         self.failure: Exception | None = None
         self.facts = Facts(self)
         self.limits = ParserLimits(config.arguments_max, config.bulk_bytes_max, config.request_bytes_max)
+        self.access = Access(self)
         self.row_files = trio.Lock()  # one checkpoint at a time; KL.VERIFY makes one too
         self._released = trio.lowlevel.ParkingLot()
         self._emptied = trio.lowlevel.ParkingLot()
@@ -94,6 +96,7 @@ class App:
         self._next_id += 1
         session.transport = transport
         session.attach(Context(self.engine, session, self.facts))
+        self.access.welcome(session)
         self.sessions[session.id] = session
         self.counters.connections += 1
         return session

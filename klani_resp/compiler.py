@@ -31,6 +31,7 @@ The last lines are what INFO commandstats costs (docs/decisions/0016).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -65,6 +66,8 @@ _CONVERSIONS = {
         "raw = argv[{i}]",
         "v{i} = int(raw) if len(raw) < 19 and raw.isdigit() else integer(raw)",
     ),
+    Arg.TABLE_NAME: (),
+    Arg.HOLD: (),
     Arg.BYTES: (),
     Arg.REST: (),
 }
@@ -72,6 +75,8 @@ _VALUES = {
     Arg.KEY: "table, row",
     Arg.TABLE: "table",
     Arg.INTEGER: "v{i}",
+    Arg.TABLE_NAME: "argv[{i}]",
+    Arg.HOLD: "argv[{i}]",
     Arg.BYTES: "argv[{i}]",
     Arg.REST: "argv[{i}:]",
 }
@@ -99,8 +104,14 @@ def wrong_arity(name: str) -> bytes:
 
 def arity_fits(command: Command, count: int) -> bool:
     """Whether `count` arguments, the name included, are neither too few nor too many."""
+    least, most = arity_of(command)
+    return least <= count <= most
+
+
+def arity_of(command: Command) -> tuple[int, int]:
+    """The least and the most arguments, the name included."""
     most = _most(command)
-    return abs(command.arity) <= count and (most is None or count <= most)
+    return abs(command.arity), sys.maxsize if most is None else most
 
 
 @dataclass(frozen=True, slots=True)

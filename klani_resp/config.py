@@ -21,6 +21,13 @@ class ConfigError(Exception):
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bind: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 7700  # 0: any free one, named in the ready line
+    tls_bind: str = ""  # as `bind` unless told
+    tls_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: there is no TLS
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    tls_ca_cert_file: str = ""  # whose signature a client's certificate bears
+    tls_auth_clients: Literal["no", "optional", "yes"] = "yes"
+    tls_handshake_seconds_max: Annotated[float, Meta(gt=0)] = 10.0
     unixsocket: str = ""
     dir: Annotated[str, Meta(min_length=1)] = "data"
     metrics_bind: str = "127.0.0.1"
@@ -38,6 +45,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ballast_bytes: Annotated[int, Meta(ge=0)] = 64 << 20  # kept back for a full disk; 0: nothing is
     history_keep_days: Annotated[float, Meta(ge=0, le=36_500)] = 7.0  # of segments that the log let go of
     history_bytes_max: Annotated[int, Meta(ge=0)] = 1 << 30  # of them all; 0: none is kept
+
+    # docs/security.md. There is no option for a password: all users of the machine see command lines.
+    requirepass: str = ""  # of the default user
+    users: tuple[str, ...] = ()  # `<name> <rule> ...`, each as a line of an ACL file without its first word
+    acl_file: str = ""
+    protected_mode: bool = True  # while the default user has no password only loopback is served
+    before_auth_arguments_max: Positive = 10
+    before_auth_bulk_bytes_max: Positive = 16 << 10
+    before_auth_output_bytes_max: Positive = 64 << 10
 
     connections_max: Positive = 10_000
     listen_backlog_connections: Positive = 511
@@ -71,6 +87,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 OPTIONS = (
     "bind",
     "port",
+    "protected_mode",
+    "acl_file",
+    "tls_bind",
+    "tls_port",
+    "tls_cert_file",
+    "tls_key_file",
+    "tls_ca_cert_file",
+    "tls_auth_clients",
     "unixsocket",
     "metrics_bind",
     "metrics_port",
@@ -128,6 +152,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with any of the settings")
     parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="TCP port (7700); 0 takes a free one")
+    _add_access_options(parser)
     parser.add_argument("--unixsocket", metavar="PATH", help="listen on a unix socket too")
     parser.add_argument("--metrics-bind", metavar="ADDRESS", help="address of the metrics port (127.0.0.1)")
     parser.add_argument("--board-bind", metavar="ADDRESS", help="address of the live board (127.0.0.1)")
@@ -166,3 +191,30 @@ def _argument_parser() -> argparse.ArgumentParser:
         help="of old log, the oldest goes first (1073741824); 0 keeps none",
     )
     return parser
+
+
+def _add_access_options(parser: argparse.ArgumentParser) -> None:
+    """Passwords are in files alone."""
+    parser.add_argument(
+        "--protected-mode",
+        type=_yes_or_no,
+        metavar="yes|no",
+        help="serve loopback only, while the default user has no password (yes)",
+    )
+    parser.add_argument("--acl-file", metavar="FILE", help="users, as ACL LIST shows them")
+    parser.add_argument("--tls-bind", metavar="ADDRESS", help="address of the TLS port (as --bind)")
+    parser.add_argument("--tls-port", type=int, metavar="PORT", help="TCP port for TLS (none)")
+    parser.add_argument("--tls-cert-file", metavar="PEM", help="the server's certificate, and its chain")
+    parser.add_argument("--tls-key-file", metavar="PEM", help="the key of it")
+    parser.add_argument("--tls-ca-cert-file", metavar="PEM", help="who signs clients' certificates")
+    parser.add_argument(
+        "--tls-auth-clients",
+        choices=("no", "optional", "yes"),
+        help="whether a client needs a certificate (yes)",
+    )
+
+
+def _yes_or_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError(f"yes or no, not {text!r}")
+    return text == "yes"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from commands.access import AccessControl
 from commands.connection import REDIS_VERSION
 from commands.spec import Client
 from klani_resp import __version__
@@ -19,6 +20,8 @@ from klani_resp import __version__
 if TYPE_CHECKING:
     from klani_resp.app import App
 
+HIDDEN = "********"
+SECRET_SETTINGS = ("requirepass", "users")
 Section = dict[str, str | int | float]
 
 
@@ -27,6 +30,10 @@ class Facts:
         self._app = app
         self._run_id = os.urandom(20).hex()
 
+    @property
+    def access(self) -> AccessControl:
+        return self._app.access
+
     def clients(self) -> list[Client]:
         return list(self._app.sessions.values())
 
@@ -34,6 +41,7 @@ class Facts:
         """Redis's names where a client asks for them, beside our own."""
         config = self._app.config
         settings = {name: str(value) for name, value in msgspec.structs.asdict(config).items()}
+        settings |= {name: HIDDEN for name in SECRET_SETTINGS if getattr(config, name)}
         settings |= {name.replace("_", "-"): value for name, value in settings.items()}
         return settings | {
             "save": "",
@@ -128,6 +136,7 @@ class Facts:
             "total_commands_processed": commands,
             "total_net_input_bytes": counters.received_bytes,
             "total_net_output_bytes": counters.sent_bytes,
+            **{f"acl_access_denied_{reason}": n for reason, n in self._app.access.log.refused.items()},
         }
 
     def _selling(self) -> Section:

@@ -74,7 +74,7 @@ def open_listeners(config: Config) -> list[socket.socket]:
     """The TCP sockets and the unix socket that the settings ask for."""
     opened: list[socket.socket] = []
     try:
-        opened += _tcp(config)
+        opened += _tcp(config.bind, config.port, config.listen_backlog_connections)
         if config.unixsocket:
             opened.append(_unix(Path(config.unixsocket), config.listen_backlog_connections))
     except BaseException:
@@ -84,11 +84,17 @@ def open_listeners(config: Config) -> list[socket.socket]:
     return opened
 
 
-def _tcp(config: Config) -> list[socket.socket]:
-    where = f"{config.bind}:{config.port}"
+def open_tls_listeners(config: Config) -> list[socket.socket]:
+    if not config.tls_port:
+        return []
+    return _tcp(config.tls_bind or config.bind, config.tls_port, config.listen_backlog_connections)
+
+
+def _tcp(bind: str, port: int, backlog: int) -> list[socket.socket]:
+    where = f"{bind}:{port}"
     sockets: list[socket.socket] = []
     try:
-        found = socket.getaddrinfo(config.bind, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in found:
             sock = socket.socket(family, kind, protocol)
             sockets.append(sock)
@@ -97,7 +103,7 @@ def _tcp(config: Config) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address)
-            sock.listen(config.listen_backlog_connections)
+            sock.listen(backlog)
     except OSError as error:
         for sock in sockets:
             sock.close()

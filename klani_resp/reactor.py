@@ -21,6 +21,7 @@ from functools import partial
 
 import trio
 
+from klani_resp.access import DENIED
 from klani_resp.app import App
 from klani_resp.committer import Doorbell
 from klani_resp.connection import Connection
@@ -278,9 +279,12 @@ class Reactor:
         app = self._app
         try:
             sock.setblocking(False)
-            if len(self._connections) >= self._config.connections_max:
+            refusal = MAX_CLIENTS if len(app.sessions) >= self._config.connections_max else b""
+            if sock.family != socket.AF_UNIX and app.access.refuses(sock.getpeername()[0]):
+                refusal = DENIED
+            if refusal:
                 app.counters.rejected += 1
-                sock.send(MAX_CLIENTS)
+                sock.send(refusal)
                 sock.close()
                 return
             if sock.family != socket.AF_UNIX:
@@ -310,7 +314,7 @@ class Reactor:
     def _reads_too_slowly(self, connection: Connection) -> bool:
         """Judged by what waits already: one large reply says nothing of its reader. If so, it is gone."""
         waiting = connection.held_bytes + len(connection.unsent)
-        if waiting <= self._config.output_bytes_max:
+        if waiting <= connection.session.output_bytes_max:
             return False
         log.warning(
             "client %d at %s reads too slowly: %d bytes of replies wait, its connection is closed",

@@ -16,7 +16,8 @@ from typing import Any
 
 import hiredis
 
-from commands.introspection import categories, flag_names
+from commands.access import shown_categories
+from commands.introspection import flag_names
 from commands.refused import REFUSED
 from commands.registry import load
 from commands.spec import Command, Flags, Reply
@@ -123,7 +124,7 @@ def _page(spec: Command) -> Iterator[str]:
         "Complexity": spec.complexity,
         "Arity": f"{spec.arity} (the name counts{'' if spec.arity > 0 else ', at least so many'})",
         "Flags": ", ".join(flag_names(spec)),
-        "ACL categories": ", ".join(categories(spec)),
+        "ACL categories": ", ".join(shown_categories(spec)),
     }
     yield from (f"- {name}: {value}\n" for name, value in facts.items() if value)
     if page.text:

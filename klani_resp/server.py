@@ -18,12 +18,14 @@ from pathlib import Path
 
 import trio
 
+from klani_resp.access import DENIED
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import Committer, Doorbell
 from klani_resp.config import Config
 from klani_resp.listeners import (
     describe_address,
     open_listeners,
+    open_tls_listeners,
     remove_unix_socket,
     unix_socket_identity,
 )
@@ -31,6 +33,7 @@ from klani_resp.reactor import Reactor
 from klani_resp.room import keep_room
 from klani_resp.session import Transport
 from klani_resp.tasks import serve_stream
+from klani_resp.tls import TlsRoad, server_context
 from storage.engine import EngineOptions
 from storage.errors import StoreError
 from storage.fs import Fs
@@ -81,6 +84,7 @@ class Server:
         self._reactor = Reactor(self._app, self._doorbell) if use_epoll else None
         self._committer: Committer | None = None
         self._listeners: list[socket.socket] = []
+        self._tls: TlsRoad | None = None
         self._unix_socket: tuple[int, int] | None = None
         self._accepting = trio.CancelScope()
 
@@ -116,15 +120,28 @@ class Server:
             await self._serve_clients(stop, task_status)
             onlookers.cancel_scope.cancel()
 
-    async def _serve_clients(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
+    def _listen(self) -> list[str]:
+        """The addresses. Raises ListenError, AccessError."""
+        self._app.access.configure()
+        context = server_context(self._config) if self._config.tls_port else None
         self._listeners = open_listeners(self._config)
         self._unix_socket = unix_socket_identity(self._config)
         addresses = [describe_address(sock.family, sock.getsockname()) for sock in self._listeners]
+        if context is not None:
+            secured = open_tls_listeners(self._config)
+            self._tls = TlsRoad(self._app, secured, context)
+            addresses += ["tls " + describe_address(sock.family, sock.getsockname()) for sock in secured]
+        return addresses
+
+    async def _serve_clients(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
+        addresses = self._listen()
         log.info("listening on %s", ", ".join(addresses))
         async with trio.open_nursery() as services:
             try:
                 async with trio.open_nursery() as traffic:
                     traffic.start_soon(self._connections)
+                    if self._tls is not None:
+                        traffic.start_soon(self._tls.run)
                     loaded = trio.Event()
                     traffic.start_soon(self._load, services, loaded)
                     traffic.start_soon(self._report, loaded, addresses, task_status)
@@ -139,12 +156,14 @@ class Server:
         """What was received is answered, as far as the deadline allows."""
         log.info("stopping")
         with trio.move_on_after(self._config.drain_seconds_max) as deadline:
+            self._accepting.cancel()
+            if self._tls is not None:
+                self._tls.stop()
             if self._reactor is not None:
                 self._reactor.stop()
+            await self._app.drain()
+            if self._reactor is not None:
                 await self._reactor.drained.wait()
-            else:
-                self._accepting.cancel()
-                await self._app.drain()
         if deadline.cancelled_caught:
             log.warning("not drained in %g s: connections are closed", self._config.drain_seconds_max)
 
@@ -254,6 +273,10 @@ class Server:
                 describe_address(sock.family, sock.getpeername()),
                 describe_address(sock.family, sock.getsockname()),
             )
+            if sock.family != socket.AF_UNIX and self._app.access.refuses(sock.getpeername()[0]):
+                self._app.counters.rejected += 1
+                await stream.send_all(DENIED)
+                return
             await serve_stream(stream, self._app, transport)
         except StorageFailed:
             raise

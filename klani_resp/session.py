@@ -17,10 +17,11 @@ from itertools import chain
 from typing import Any
 
 from commands.spec import CommandError, Context, Job, RawReply
+from klani_resp.acl.users import DEFAULT, User
 from klani_resp.compiler import Run, refused
 from klani_resp.config import Config
-from klani_resp.dispatcher import NOT_IN_MULTI, Dispatcher
-from klani_resp.protocol.errors import INTERNAL_ERROR, ParserBug
+from klani_resp.dispatcher import NOT_IN_MULTI, Dispatcher, View
+from klani_resp.protocol.errors import INTERNAL_ERROR, OtherProtocol, ParserBug
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from storage.errors import StoreError
 
@@ -63,32 +64,10 @@ class Transport:
 
 class Session:
     __slots__ = (
-        "_config",
-        "_context",
-        "_dispatcher",
-        "_executing",
-        "_parser",
-        "_pending",
-        "_queue",
-        "_queue_bytes",
-        "_spoiled",
-        "_suspended",
-        "_table",
-        "closing",
-        "commands_done",
-        "created_at",
-        "end",
-        "hold",
-        "id",
-        "is_between",
-        "job",
-        "library_name",
-        "library_version",
-        "more",
-        "name",
-        "protocol",
-        "transport",
-        "used_at",
+        *("_config", "_context", "_dispatcher", "_executing", "_parser", "_pending", "_queue"),
+        *("_queue_bytes", "_spoiled", "_suspended", "_table", "_view"),
+        *("closing", "commands_done", "created_at", "end", "hold", "id", "is_between", "job"),
+        *("library_name", "library_version", "more", "name", "protocol", "transport", "used_at", "user"),
     )
 
     def __init__(self, number: int, dispatcher: Dispatcher, config: Config, limits: ParserLimits) -> None:
@@ -108,7 +87,9 @@ class Session:
         self.commands_done = 0
         self._config = config
         self._dispatcher = dispatcher
-        self._table = dispatcher.tables[2]
+        self.user: User | None = None
+        self._view = dispatcher.nobody
+        self._table = self._view.tables[2]
         self._parser = RequestParser(limits)
         self._pending: list[Request] = []
         self._queue: list[Request] | None = None
@@ -129,7 +110,7 @@ class Session:
         if self.closing:
             return b""
         try:
-            requests = self._parser.feed(data) if data else []
+            requests = self._parser.feed(data) if data or self._parser.has_more else []
         except Exception:
             log.exception("bug in the parser of client %d: its connection is closed", self.id)
             self._parser.fail(ParserBug("internal error"))
@@ -158,7 +139,8 @@ class Session:
         if self.closing:
             return b""
         replies = self._turn(context, requests)
-        self.more = bool(self._pending) and self.job is None and not self.closing
+        has_more = bool(self._pending) or self._parser.has_more
+        self.more = has_more and self.job is None and not self.closing
         if self._parser.error is not None:
             self._end_of_protocol(replies)
         self._note_between()
@@ -166,8 +148,13 @@ class Session:
         return replies[0] if len(replies) == 1 else b"".join(replies)
 
     def _note_between(self) -> None:
+        """Before AUTH never: what comes then is for the session's own parser."""
         self.is_between = (
-            self._parser.is_between and not self._pending and self.job is None and not self.closing
+            self._parser.is_between
+            and not self._pending
+            and self.job is None
+            and not self.closing
+            and self.user is not None
         )
 
     def _bug(self, argv: Request) -> bytes:
@@ -215,8 +202,11 @@ class Session:
         """The violation is answered behind all that came before it, then the connection ends."""
         if self._pending or self.job is not None or self.closing:
             return
-        assert self._parser.error is not None
-        replies.append(self._parser.error.reply())
+        error = self._parser.error
+        assert error is not None
+        if isinstance(error, OtherProtocol):
+            self._dispatcher.foreign(error.text, self)
+        replies.append(error.reply())
         self.close_after_reply()
 
     # --- jobs -----------------------------------------------------------------------------------------
@@ -263,6 +253,24 @@ class Session:
         return replies[0] if len(replies) == 1 else b"".join(replies)
 
     # --- what commands do to their connection (commands.spec.Client) ----------------------------------
+
+    def log_in(self, user: User | None, view: View, limits: ParserLimits) -> None:
+        """Whose commands these are from here on, and what may be called; nobody's before AUTH."""
+        self.user = user
+        self._view = view
+        self._parser.restrict(limits, view.forbidden, one_by_one=user is None)
+        self._choose_table()
+        self._note_between()
+
+    @property
+    def output_bytes_max(self) -> int:
+        """Of replies that may wait for it; little before AUTH."""
+        config = self._config
+        return config.before_auth_output_bytes_max if self.user is None else config.output_bytes_max
+
+    @property
+    def user_name(self) -> bytes:
+        return DEFAULT if self.user is None else self.user.name
 
     def set_protocol(self, version: int) -> None:
         self.protocol = version
@@ -352,7 +360,7 @@ class Session:
         return queue
 
     def _choose_table(self) -> None:
-        tables = self._dispatcher.tables if self._queue is None else self._dispatcher.queueing
+        tables = self._view.tables if self._queue is None else self._view.queueing
         self._table = tables[self.protocol]
 
     # --- CLIENT LIST ----------------------------------------------------------------------------------
@@ -371,7 +379,7 @@ class Session:
             "db": 0,
             "multi": -1 if self._queue is None else len(self._queue),
             "events": "r",
-            "user": "default",
+            "user": self.user_name.decode("utf-8", "surrogateescape"),
             "resp": self.protocol,
             "lib-name": self.library_name.decode("utf-8", "surrogateescape"),
             "lib-ver": self.library_version.decode("utf-8", "surrogateescape"),

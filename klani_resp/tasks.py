@@ -9,6 +9,8 @@ import trio
 from klani_resp.app import App
 from klani_resp.session import Session, Transport
 
+CLOSE_SECONDS_MAX = 1.0
+
 
 async def serve_stream(stream: trio.abc.Stream, app: App, transport: Transport | None = None) -> None:
     """Serves one client until it, or a command of its, ends the connection."""
@@ -17,6 +19,8 @@ async def serve_stream(stream: trio.abc.Stream, app: App, transport: Transport |
         with trio.CancelScope() as scope:
             session.end = scope.cancel
             await _serve(stream, app, session)
+            with trio.move_on_after(CLOSE_SECONDS_MAX):
+                await stream.aclose()  # TLS says that this is the end
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # the client went away: what it had appended stays
     finally:

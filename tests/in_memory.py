@@ -14,6 +14,7 @@ from tests.store import FakeClock, open_store
 
 def new_app(**settings: Any) -> App:
     app = App(Config(**settings))
+    app.access.configure()
     engine, _ = open_store(FakeDisk(), clock=FakeClock())
     app.opened(engine, InlineCommitter(engine.wal, app.release))
     return app

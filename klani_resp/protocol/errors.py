@@ -21,6 +21,13 @@ class ParserBug(ProtocolError):
         return INTERNAL_ERROR
 
 
+class OtherProtocol(ProtocolError):
+    """Another protocol's first bytes: no answer that could be taken for one of its own. The text names it."""
+
+    def reply(self) -> bytes:
+        return b""
+
+
 def error_reply(text: str) -> bytes:
     """`-<text>`; bytes that were decoded with `surrogateescape` come out as they went in."""
     line = text.replace("\r", " ").replace("\n", " ")

@@ -20,7 +20,7 @@ from typing import Any
 
 import hiredis
 
-from klani_resp.protocol.errors import ProtocolError
+from klani_resp.protocol.errors import OtherProtocol, ProtocolError
 from klani_resp.protocol.inline import split_words
 
 Request = list[bytes]
@@ -41,6 +41,9 @@ SENTINEL = b":%d\r\n" % SENTINEL_NUMBER
 SMALL_BYTES_MAX = 128
 _PARTS = {b"*%d" % count: 2 * count + 2 for count in range(1, 9)}
 _HEADERS = [b"$%d" % length for length in range(SMALL_BYTES_MAX + 1)]
+SUBCOMMAND_BYTES_MAX = 64
+TLS_HELLO = b"\x16\x03"  # a handshake record, of any version: no command of ours begins so
+INT_MAX = (1 << 31) - 1
 _NUMBER = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
 
 
@@ -49,6 +52,7 @@ class ParserLimits:
     arguments_max: int = 4096
     bulk_bytes_max: int = 1 << 20
     request_bytes_max: int = 4 << 20
+    is_before_auth: bool = False  # Redis has texts of its own then
 
     @property
     def fast_bytes_max(self) -> int:
@@ -59,17 +63,42 @@ class ParserLimits:
 class RequestParser:
     """One connection's parser. `error` is set by the first violation; nothing is read after it."""
 
-    __slots__ = ("_careful", "_fast_bytes_max", "_limits", "_small_bytes_max", "error")
+    __slots__ = (
+        "_careful",
+        "_fast_bytes_max",
+        "_forbidden",
+        "_is_one_by_one",
+        "_limits",
+        "_small_bytes_max",
+        "error",
+        "has_more",
+    )
 
     # One for all connections: between two calls it is empty, and one that is not is thrown away.
     _reader: hiredis.Reader = hiredis.Reader()
 
     def __init__(self, limits: ParserLimits) -> None:
-        self._limits = limits
-        self._fast_bytes_max = limits.fast_bytes_max
-        self._small_bytes_max = min(SMALL_BYTES_MAX, limits.fast_bytes_max)
         self._careful: CarefulParser | None = None
         self.error: ProtocolError | None = None
+        self.has_more = False  # whole requests may be left: `feed` gives the next one without data
+        self.restrict(limits)
+
+    def restrict(
+        self, limits: ParserLimits, forbidden: frozenset[bytes] = frozenset(), *, one_by_one: bool = False
+    ) -> None:
+        """From the next request on: what is too large, and the commands whose arguments are not kept.
+
+        `one_by_one`: a feed gives one request at most, since that may change what is allowed to the next.
+        """
+        self._limits = limits
+        self._forbidden = forbidden
+        self._is_one_by_one = one_by_one
+        self._fast_bytes_max = 0 if one_by_one else limits.fast_bytes_max
+        self._small_bytes_max = min(SMALL_BYTES_MAX, limits.fast_bytes_max)
+        if self.has_more and self._careful is not None:
+            data = self._careful.rest()
+            self._careful = CarefulParser(limits, forbidden)
+            self._careful.feed(data)
 
     @property
     def is_between(self) -> bool:
@@ -103,6 +132,7 @@ class RequestParser:
         RequestParser._reader = hiredis.Reader()
         self.error = error
         self._careful = None
+        self.has_more = False
 
     def _fast(self, data: bytes, requests: list[Request]) -> int:
         """Appends the requests that hiredis finds; answers how many bytes they took."""
@@ -142,6 +172,7 @@ class RequestParser:
 
     def _feed_carefully(self, data: bytes, requests: list[Request]) -> None:
         careful = self._careful
+        self.has_more = False
         if careful is not None:
             careful.feed(data)
             request = careful.next()
@@ -157,13 +188,15 @@ class RequestParser:
             if used == len(data):
                 return
             data = data[used:]
-        careful = CarefulParser(self._limits)
+        careful = CarefulParser(self._limits, self._forbidden)
         careful.feed(data)
-        while (request := careful.next()) is not None:
+        is_one_by_one = self._is_one_by_one
+        while not (is_one_by_one and requests) and (request := careful.next()) is not None:
             if request:
                 requests.append(request)
         if careful.is_inside:
             self._careful = careful
+            self.has_more = is_one_by_one and bool(requests)
 
 
 def on_the_wire(requests: list[Request]) -> bytes:
@@ -183,12 +216,21 @@ def _wire_bytes(request: Request) -> int:
 
 
 class CarefulParser:
-    """Redis's `processInlineBuffer` and `processMultibulkBuffer`, with its texts."""
+    """Redis's `processInlineBuffer` and `processMultibulkBuffer`, with its texts.
 
-    __slots__ = ("_at", "_buffer", "_bulk", "_bytes", "_limits", "_request", "_searched", "_wanted")
+    Of a command that is forbidden only the name and a short first argument, its subcommand perhaps, are kept;
+    the others come out empty.
+    """
 
-    def __init__(self, limits: ParserLimits) -> None:
+    __slots__ = (
+        *("_at", "_buffer", "_bulk", "_bytes", "_forbidden", "_is_kept", "_limits", "_request", "_searched"),
+        "_wanted",
+    )
+
+    def __init__(self, limits: ParserLimits, forbidden: frozenset[bytes] = frozenset()) -> None:
         self._limits = limits
+        self._forbidden = forbidden
+        self._is_kept = True  # the argument that comes
         self._buffer = bytearray()
         self._at = 0  # where the unread part begins
         self._searched = 0  # no line end is between `_at` and here
@@ -220,7 +262,7 @@ class CarefulParser:
                 return None
             count = _number(line[1:])
             if count is None or count > self._limits.arguments_max:
-                raise ProtocolError("invalid multibulk length")
+                raise ProtocolError(self._too_large(count, "multibulk length"))
             if count <= 0:
                 return []
             self._wanted = count
@@ -244,19 +286,38 @@ class CarefulParser:
             length = _number(line[1:])
             limits = self._limits
             if length is None or not 0 <= length <= limits.bulk_bytes_max:
-                raise ProtocolError("invalid bulk length")
+                raise ProtocolError(self._too_large(length, "bulk length"))
             self._bytes += length
             if self._bytes > limits.request_bytes_max:
                 raise ProtocolError("invalid bulk length")
             self._bulk = length
+            self._is_kept = not self._request or self._keeps(length)
         end = self._at + self._bulk
         if len(self._buffer) < end + 2:
+            if not self._is_kept:
+                self._drop()
             return False
-        self._request.append(bytes(self._buffer[self._at : end]))
+        self._request.append(bytes(self._buffer[self._at : end]) if self._is_kept else b"")
         self._at = self._searched = end + 2
         self._bulk = -1
         self._wanted -= 1
         return True
+
+    def _keeps(self, length: int) -> bool:
+        if not self._forbidden or self._request[0].upper() not in self._forbidden:
+            return True
+        return len(self._request) == 1 and length <= SUBCOMMAND_BYTES_MAX
+
+    def _drop(self) -> None:
+        """What has come of the argument is not needed."""
+        dropped = min(len(self._buffer) - self._at, self._bulk)
+        self._bulk -= dropped
+        self._at += dropped
+        self._searched = self._at
+
+    def _too_large(self, number: int | None, what: str) -> str:
+        is_a_number = number is not None and 0 <= number <= INT_MAX
+        return f"{'unauthenticated' if is_a_number and self._limits.is_before_auth else 'invalid'} {what}"
 
     def _line(self, too_big: str) -> bytes | None:
         """The header that begins here, without its end; None until both bytes of that end are there."""
@@ -271,6 +332,8 @@ class CarefulParser:
         return line
 
     def _inline(self) -> Request | None:
+        if self._buffer[self._at : self._at + len(TLS_HELLO)] == TLS_HELLO:
+            raise OtherProtocol("TLS")
         end = self._buffer.find(b"\n", self._searched)
         if (end if end >= 0 else len(self._buffer)) - self._at > HEADER_BYTES_MAX:
             raise ProtocolError("too big inline request")
