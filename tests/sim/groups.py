@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.sim.commands import DOORS_FROM, EMPTY, HALLS_FROM, ROWS_PER_HALL, Fields
+from tests.sim.commands import DOORS_FROM, EMPTY, HALLS_FROM, ROWS_PER_HALL, Fields, Past
 from tests.sim.history import History
 from tests.sim.scripts import KINDS, UNITS, Desk, Script
 from tests.sim.state import State, inserted
@@ -25,7 +25,10 @@ class Group:
     def start(self) -> State:
         if self.kind == "fresh":
             return State()
-        return State(tuple((row, inserted(self.first_fields)) for row in self.rows))
+        first = inserted(self.first_fields)
+        if not any(isinstance(op.command, Past) for op in self.history.ops):
+            first = first._replace(past=())  # sales in another order are fewer states to look at then
+        return State(tuple((row, first) for row in self.rows))
 
     @property
     def first_fields(self) -> Fields:

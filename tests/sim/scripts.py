@@ -48,6 +48,7 @@ class Desk:
     random: Random
     book: Book
     leases_ms: tuple[int | None, ...] = LEASES_MS
+    asks_past_of_units: bool = True
     sales: int = 0
     old_writes: list[Replace] = field(default_factory=list)
     old_tokens: list[tuple[int, int]] = field(default_factory=list)  # row and token
@@ -254,7 +255,12 @@ def visit_hall(desk: Desk, rows: tuple[int, ...]) -> Script:
         yield Claim(rows, 0, (1, desk.client, 0, desk.next_note()), **words)
     elif choice < 0.62:
         first = Claim(rows, 0, (1, desk.client, 0, desk.next_note()), **desk.choice_in(rows), owner=owner)
-        yield Multi((first, Find(rows[0], 1), Claim(rows, 0, (1, desk.client, 0, b""))))
+        parts = first, Find(rows[0], 1), Claim(rows, 0, (1, desk.client, 0, b""))
+        answers = yield Multi(tuple(random.sample(parts, 3)))
+        bought = [ids for ids in answers if isinstance(ids, tuple)] if isinstance(answers, tuple) else []
+        for ids in bought:
+            if ids:
+                yield Past(random.choice(ids))
     else:
         replacing = random.choice(old) if old and random.random() < 0.4 else None
         ms = random.choice(desk.leases_ms) or DEFAULT_LEASE_MS
@@ -274,7 +280,7 @@ def visit_door(desk: Desk, rows: tuple[int, ...]) -> Script:
     most = random.randint(1, UNITS) if random.random() < 0.3 else None
     if choice < 0.25:
         holds = Holds(rows, b"%d at door %d" % (random.randrange(8), rows[0]))
-        yield random.choice((Seek(row), Past(row), holds))
+        yield random.choice((Seek(row), Past(row) if desk.asks_past_of_units else holds, holds))
     elif choice < 0.4:
         yield Return(rows, owner, units=units, **desk.request_in(rows))
     elif choice < 0.55 and old:

@@ -22,10 +22,10 @@ class Write(NamedTuple):
 class Row(NamedTuple):
     token: int | None  # of the last write; None for one that no client can know
     fields: Fields
-    past: tuple[Write, ...] = ()  # newest first; only as many as are asked for
+    past: tuple[Write, ...] = ()  # newest first; only as many as are asked for, or none if nobody asks
 
     def written(self, write: Write) -> Row:
-        return Row(write.token, write.fields, (write, *self.past)[:PAST_WRITES])
+        return Row(write.token, write.fields, (write, *self.past)[:PAST_WRITES] if self.past else ())
 
 
 def inserted(fields: Fields) -> Row:
