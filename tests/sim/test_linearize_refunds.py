@@ -192,6 +192,15 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
             op(5, 6, Seek(DOOR), left(2)),
         ],
     ),
+    "a request of a day ago takes units again, with the same answer": (
+        RIGHT,
+        [
+            op(1, 2, take(4, request=b"r"), (DOOR,)),
+            op(3, 4, units_back(4), 4),
+            op(90_000_000, 90_000_001, take(4, request=b"r"), (DOOR,)),
+            op(90_000_002, 90_000_003, take(3, b"bob"), ()),
+        ],
+    ),
     "an answered sale of units is lost": (WRONG, [TAKEN, CRASH, op(52, 53, Seek(DOOR), left(UNITS))]),
     # --- KL.HOLDS
     "a hold is listed": (RIGHT, [HELD, op(5, 6, MINE, LISTED)]),
