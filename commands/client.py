@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from commands.connection import valid_name
 from commands.family import Family
-from commands.spec import Arg, Client, CommandError, Context, Flags, Status, command, syntax_error
+from commands.spec import (
+    Arg,
+    Client,
+    CommandError,
+    Context,
+    Flags,
+    Mute,
+    Page,
+    RawReply,
+    Status,
+    command,
+    syntax_error,
+)
 
 OK = Status("OK")
 _family = Family("CLIENT")
@@ -32,17 +46,25 @@ def _chosen(clients: list[Client], words: list[bytes]) -> list[Client]:
         return clients
     option, values = words[0].upper(), words[1:]
     if option == b"TYPE" and len(values) == 1:
-        kind = values[0].lower()
-        if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
-            shown = values[0][:128].decode("utf-8", "surrogateescape")
-            raise CommandError(f"ERR Unknown client type '{shown}'")
-        return clients if kind == b"normal" else []
+        return clients if _kind(values[0]) == b"normal" else []
     if option == b"ID" and values:
         if not all(value.isdigit() and len(value) <= 18 for value in values):
             raise CommandError("ERR Invalid client ID")
         wanted = {int(value) for value in values}
         return [client for client in clients if client.id in wanted]
     raise syntax_error()
+
+
+def _kind(word: bytes) -> bytes:
+    """All clients are normal ones; Redis has others, too."""
+    kind = word.lower()
+    if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
+        raise CommandError(f"ERR Unknown client type '{_shown(word)}'")
+    return kind
+
+
+def _shown(word: bytes) -> str:
+    return word[:128].decode("utf-8", "surrogateescape")
 
 
 @_family.member("GETNAME", summary="Answers the name of this connection, null when it has none.")
@@ -66,9 +88,88 @@ def client_setinfo(context: Context, words: list[bytes]) -> Status:
     elif option == b"LIB-VER":
         client.library_version = valid_name(words[1], "lib-ver")
     else:
-        shown = words[0][:128].decode("utf-8", "surrogateescape")
-        raise CommandError(f"ERR Unrecognized option '{shown}'")
+        raise CommandError(f"ERR Unrecognized option '{_shown(words[0])}'")
     return OK
+
+
+@_family.member("REPLY", summary="ON | OFF | SKIP: whether this connection is answered.", least=1, most=1)
+def client_reply(context: Context, words: list[bytes]) -> Status | RawReply:
+    mode = words[0].upper()
+    if mode == b"ON":
+        context.client.mute(None)
+        return OK
+    if mode not in (b"OFF", b"SKIP"):
+        raise syntax_error()
+    context.client.mute(Mute.OFF if mode == b"OFF" else Mute.SKIP)
+    return RawReply(b"")
+
+
+@_family.member(
+    "KILL",
+    summary="<address> | [ID <id>] [ADDR <address>] [LADDR <address>] [USER <name>] [TYPE <type>] "
+    "[MAXAGE <seconds>] [SKIPME yes|no]: closes connections; how many.",
+    least=1,
+    most=None,
+    flags=Flags.ADMIN,
+)
+def client_kill(context: Context, words: list[bytes]) -> Status | int:
+    clients = context.server.clients()
+    if len(words) == 1:
+        found = [client for client in clients if client.address.encode() == words[0]]
+        if not found:
+            raise CommandError("ERR No such client")
+        _end(context, found)
+        return OK
+    if len(words) % 2:
+        raise syntax_error()
+    skips_me = True
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        if option.upper() == b"SKIPME":
+            if value.lower() not in (b"yes", b"no"):
+                raise syntax_error()
+            skips_me = value.lower() == b"yes"
+        else:
+            fits = _filter(context, option.upper(), value)
+            clients = [client for client in clients if fits(client)]
+    chosen = [client for client in clients if not (skips_me and client is context.client)]
+    _end(context, chosen)
+    return len(chosen)
+
+
+def _filter(context: Context, option: bytes, value: bytes) -> Callable[[Client], bool]:
+    if option == b"ID":
+        number = _positive(value, "client-id should be greater than 0")
+        return lambda client: client.id == number
+    if option == b"ADDR":
+        return lambda client: client.address.encode() == value
+    if option == b"LADDR":
+        return lambda client: client.local_address.encode() == value
+    if option == b"TYPE":
+        is_normal = _kind(value) == b"normal"
+        return lambda client: is_normal
+    if option == b"USER":
+        if value not in context.server.access.lines():
+            raise CommandError(f"ERR No such user '{_shown(value)}'")
+        return lambda client: client.user_name == value
+    if option == b"MAXAGE":
+        seconds = _positive(value, "maxage is not an integer or out of range")
+        return lambda client: client.age_seconds >= seconds
+    raise syntax_error()
+
+
+def _positive(value: bytes, complaint: str) -> int:
+    if not value.isdigit() or len(value) > 18 or int(value) == 0:
+        raise CommandError(f"ERR {complaint}")
+    return int(value)
+
+
+def _end(context: Context, clients: list[Client]) -> None:
+    """The one that asks is answered first."""
+    for client in clients:
+        if client is context.client:
+            client.close_after_reply()
+        else:
+            client.end()
 
 
 # Nothing is ever evicted, and no row has an access time: either setting is in force as it stands.
@@ -90,6 +191,7 @@ def client_on_or_off(context: Context, words: list[bytes]) -> Status:
     group="connection",
     complexity="O(1); LIST O(connections)",
     family=_family,
+    page=Page(partly="CACHING GETREDIR PAUSE TRACKING TRACKINGINFO UNBLOCK UNPAUSE"),
 )
 def client(context: Context, words: list[bytes]) -> object:
     return _family.run(context, words)

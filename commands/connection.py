@@ -161,6 +161,7 @@ def quit_(context: Context, words: list[bytes]) -> str:
 )
 def reset(context: Context) -> str:
     context.client.reset()
+    context.server.monitor(context.client, is_on=False)
     context.server.access.reset(context.client)
     return "RESET"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 from commands.family import Family, name_matcher
-from commands.spec import Arg, CommandError, Context, Flags, Reply, command, syntax_error
+from commands.spec import Arg, CommandError, Context, Flags, Reply, Status, command, syntax_error
 
 GROUP = "server"
-ALL_SECTIONS = frozenset({"all", "default", "everything"})
+EVERY_SECTION = frozenset({"all", "everything"})
+NOT_BY_DEFAULT = frozenset({"commandstats", "latencystats"})  # long, and only for who asks
 _config = Family("CONFIG")
 
 
@@ -25,11 +26,13 @@ _config = Family("CONFIG")
 )
 def info(context: Context, sections: list[bytes]) -> str:
     asked = {section.decode("utf-8", "surrogateescape").lower() for section in sections}
-    parts = [
-        f"# {title}\r\n" + "".join(f"{name}:{value}\r\n" for name, value in facts.items())
-        for title, facts in context.server.sections().items()
-        if not asked or asked & ALL_SECTIONS or title.lower() in asked
-    ]
+    by_default = not asked or "default" in asked
+    parts = []
+    for title, facts in context.server.sections().items():
+        name = title.lower()
+        if name in asked or asked & EVERY_SECTION or (by_default and name not in NOT_BY_DEFAULT):
+            lines = "".join(f"{key}:{value}\r\n" for key, value in facts().items())
+            parts.append(f"# {title}\r\n{lines}")
     return "\r\n".join(parts)
 
 
@@ -56,6 +59,12 @@ def config_set(context: Context, words: list[bytes]) -> None:
     raise CommandError(
         f"ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config"
     )
+
+
+@_config.member("RESETSTAT", summary="What INFO counts begins anew.")
+def config_resetstat(context: Context, words: list[bytes]) -> Status:
+    context.server.reset_statistics()
+    return Status("OK")
 
 
 @command(

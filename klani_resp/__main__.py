@@ -15,6 +15,7 @@ from klani_resp.config import Config, ConfigError, from_argv
 from klani_resp.descriptors import fitted
 from klani_resp.listeners import ListenError
 from klani_resp.server import serve
+from klani_resp.tasks import only_of
 from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")
@@ -60,22 +61,15 @@ async def _until_signal(
 
 def _ends_with(group: BaseExceptionGroup[BaseException]) -> int:
     """One line for what was to be expected; a bug shows its traceback."""
-    failed = _first(group, StorageFailed)
+    failed = only_of(StorageFailed, group)
     if failed is not None:
         return _ends(
             f"klani-resp: the store cannot be written any more, nothing was answered since: {failed}", 1
         )
     for kind in (StoreError, ListenError, AccessError, OSError):
-        if (refused := _first(group, kind)) is not None:
+        if (refused := only_of(kind, group)) is not None:
             return _ends(f"klani-resp: cannot start: {refused}", 1)
     raise group
-
-
-def _first(group: BaseExceptionGroup[BaseException], kind: type[BaseException]) -> BaseException | None:
-    found: BaseException | None = group.subgroup(kind)
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
 
 
 def _ends(text: str, status: int) -> int:

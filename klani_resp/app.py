@@ -19,7 +19,10 @@ from klani_resp.dispatcher import Dispatcher
 from klani_resp.facts import Facts
 from klani_resp.protocol import encoder
 from klani_resp.protocol.parser import ParserLimits
-from klani_resp.session import Encoded, Session, Transport, gone
+from klani_resp.rates import Rates
+from klani_resp.session import Encoded, Session
+from klani_resp.transport import Line, Transport
+from klani_resp.watching import LatencyMonitor, Monitors, SlowLog
 from storage.dismantle import dismantle
 from storage.engine import Engine
 from storage.errors import StoreError
@@ -51,6 +54,7 @@ class Counters:
     connections: int = 0
     rejected: int = 0
     commands: int = 0  # of connections that are gone; those present count their own
+    commands_forgotten: int = 0  # of all, at the last CONFIG RESETSTAT
     received_bytes: int = 0
     sent_bytes: int = 0
 
@@ -61,6 +65,13 @@ class App:
         self.engine: Engine = cast(Engine, NotYet())
         self.dispatcher = dispatcher or Dispatcher(load())
         self.counters = Counters()
+        watched = self.dispatcher.statistics, self.dispatcher.commands
+        self.rates = Rates(self)
+        self.slowlog = SlowLog(*watched)
+        self.latency = LatencyMonitor(*watched)
+        self.monitors = Monitors(*watched)
+        self.slowlog.configure(config.slowlog_slower_than_us, config.slowlog_entries_max)
+        self.latency.configure(config.latency_threshold_ms)
         self.sessions: dict[int, Session] = {}
         self.loading_progress = 0.0
         self.is_loading = True
@@ -103,10 +114,22 @@ class App:
 
     def close_session(self, session: Session) -> None:
         del self.sessions[session.id]
-        session.end = gone  # or they would keep each other alive
+        session.line = Line()  # or they would keep each other alive
+        self.monitors.remove(session)
         self.counters.commands += session.commands_done
         if not self.sessions:
             self._emptied.unpark_all()
+
+    @property
+    def commands_done(self) -> int:
+        """By all connections there ever were."""
+        return self.counters.commands + sum(session.commands_done for session in self.sessions.values())
+
+    def reset_counters(self) -> None:
+        """CONFIG RESETSTAT: what is shown begins anew."""
+        counters = self.counters
+        counters.commands_forgotten = self.commands_done
+        counters.connections = counters.rejected = counters.received_bytes = counters.sent_bytes = 0
 
     # --- the end, on the task road --------------------------------------------------------------------
 

@@ -78,6 +78,7 @@ class Committer:
         self._is_sync_wanted = False
         self._began_ns = 0
         self.syncs = Histogram(SYNC_NS)  # from their start until the loop has seen their end
+        self.on_sync: Callable[[int], None] = lambda ns: None  # told how long each took
         syncer.watch(wal.fd)
 
     @property
@@ -126,7 +127,9 @@ class Committer:
             raise
         assert position is not None, "no sync is under way"
         self._wal.synced(position)
-        self.syncs.add(time.perf_counter_ns() - self._began_ns)
+        ns = time.perf_counter_ns() - self._began_ns
+        self.syncs.add(ns)
+        self.on_sync(ns)
 
     def rolled(self) -> None:
         """The log has its next segment."""

@@ -55,6 +55,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     before_auth_bulk_bytes_max: Positive = 16 << 10
     before_auth_output_bytes_max: Positive = 64 << 10
 
+    slowlog_slower_than_us: Annotated[int, Meta(ge=-1)] = 10_000  # 0: every command, -1: none
+    slowlog_entries_max: Annotated[int, Meta(ge=0)] = 128
+    latency_threshold_ms: Annotated[int, Meta(ge=0)] = 0  # from here on LATENCY notes something; 0: never
+
     connections_max: Positive = 10_000
     listen_backlog_connections: Positive = 511
     output_bytes_max: Positive = 64 << 20  # replies that wait for one connection

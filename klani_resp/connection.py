@@ -39,6 +39,10 @@ class Connection:
         self.is_working = False  # a job of its session is under way
         self.is_closed = False
 
+    def waiting_bytes(self) -> int:
+        """Of replies that did not go out yet."""
+        return self.held_bytes + len(self.unsent)
+
     @property
     def is_done(self) -> bool:
         """Nothing will come and nothing is left to go out."""

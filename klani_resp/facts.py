@@ -7,22 +7,26 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from commands.access import AccessControl
 from commands.connection import REDIS_VERSION
 from commands.spec import Client
+from commands.watching import LatencyFacts, SlowLogFacts
 from klani_resp import __version__
+from klani_resp.command_facts import Section, commandstats, errorstats, latencystats
 
 if TYPE_CHECKING:
     from klani_resp.app import App
+    from klani_resp.session import Session
 
 HIDDEN = "********"
 SECRET_SETTINGS = ("requirepass", "users")
-Section = dict[str, str | int | float]
 
 
 class Facts:
@@ -33,6 +37,25 @@ class Facts:
     @property
     def access(self) -> AccessControl:
         return self._app.access
+
+    @property
+    def slowlog(self) -> SlowLogFacts:
+        return self._app.slowlog
+
+    @property
+    def latency(self) -> LatencyFacts:
+        return self._app.latency
+
+    def histograms(self) -> dict[str, tuple[int, dict[int, int]]]:
+        found = self._app.dispatcher.statistics.commands
+        return {name: (one.calls, one.histogram()) for name, one in found.items() if one.calls}
+
+    def monitor(self, client: Client, *, is_on: bool) -> None:
+        session = cast("Session", client)
+        if is_on:
+            self._app.monitors.add(session)
+        else:
+            self._app.monitors.remove(session)
 
     def clients(self) -> list[Client]:
         return list(self._app.sessions.values())
@@ -52,20 +75,33 @@ class Facts:
             "maxmemory-policy": "noeviction",
             "proto-max-bulk-len": str(config.bulk_bytes_max),
             "timeout": "0",
+            "slowlog-log-slower-than": str(config.slowlog_slower_than_us),
+            "slowlog-max-len": str(config.slowlog_entries_max),
+            "latency-monitor-threshold": str(config.latency_threshold_ms),
         }
 
-    def sections(self) -> dict[str, Section]:
+    def reset_statistics(self) -> None:
+        self._app.dispatcher.statistics.reset()
+        self._app.reset_counters()
+
+    def sections(self) -> dict[str, Callable[[], Section]]:
+        statistics = self._app.dispatcher.statistics
         return {
-            "Server": self._server(),
-            "Clients": self._clients(),
-            "Memory": _memory(),
-            "Persistence": self._persistence(),
-            "Audit": self._audit(),
-            "Stats": self._stats(),
-            "Selling": self._selling(),
-            "Replication": {"role": "master", "connected_slaves": 0},
-            "CPU": _cpu(),
-            "Keyspace": self._keyspace(),
+            "Server": self._server,
+            "Clients": self._clients,
+            "Memory": _memory,
+            "Persistence": self._persistence,
+            "Audit": self._audit,
+            "Stats": self._stats,
+            "Selling": self._selling,
+            "Replication": self._replication,
+            "CPU": _cpu,
+            "Modules": dict,
+            "Commandstats": partial(commandstats, statistics),
+            "Errorstats": partial(errorstats, statistics),
+            "Latencystats": partial(latencystats, statistics),
+            "Cluster": lambda: {"cluster_enabled": 0},
+            "Keyspace": self._keyspace,
         }
 
     def _server(self) -> Section:
@@ -90,6 +126,10 @@ class Facts:
             "connected_clients": len(sessions),
             "maxclients": self._app.config.connections_max,
             "blocked_clients": sum(session.job is not None for session in sessions),
+            "watching_clients": sum(session.transaction.watched > 0 for session in sessions),
+            "total_watched_keys": sum(session.transaction.watched for session in sessions),
+            "tracking_clients": 0,
+            "pubsub_clients": 0,
         }
 
     def _persistence(self) -> Section:
@@ -113,6 +153,16 @@ class Facts:
             }
         return facts
 
+    def _replication(self) -> Section:
+        """There is one server; what its log has is what a copy would have to have."""
+        return {
+            "role": "master",
+            "connected_slaves": 0,
+            "master_failover_state": "no-failover",
+            "master_replid": self._run_id,
+            "master_repl_offset": self._app.engine.durable,
+        }
+
     def _audit(self) -> Section:
         """What to keep elsewhere: `klani-resp check DIR --audit --anchor POSITION:HEX` proves a log by it."""
         if self._app.is_loading:
@@ -129,13 +179,20 @@ class Facts:
 
     def _stats(self) -> Section:
         counters = self._app.counters
-        commands = counters.commands + sum(s.commands_done for s in self._app.sessions.values())
+        rates = self._app.rates.per_second()
         return {
             "total_connections_received": counters.connections,
-            "rejected_connections": counters.rejected,
-            "total_commands_processed": commands,
+            "total_commands_processed": self._app.commands_done - counters.commands_forgotten,
+            "instantaneous_ops_per_sec": rates.commands,
             "total_net_input_bytes": counters.received_bytes,
             "total_net_output_bytes": counters.sent_bytes,
+            "instantaneous_input_kbps": round(rates.received_bytes / 1024, 2),
+            "instantaneous_output_kbps": round(rates.sent_bytes / 1024, 2),
+            "rejected_connections": counters.rejected,
+            "expired_keys": 0,
+            "evicted_keys": 0,
+            "total_error_replies": self._app.dispatcher.statistics.errors.total(),
+            "slowlog_entries": len(self._app.slowlog),
             **{f"acl_access_denied_{reason}": n for reason, n in self._app.access.log.refused.items()},
         }
 

@@ -27,7 +27,7 @@ from klani_resp.committer import Doorbell
 from klani_resp.connection import Connection
 from klani_resp.listeners import Acceptor, describe_address
 from klani_resp.protocol.turn import TurnParser
-from klani_resp.session import Transport
+from klani_resp.transport import Line, Transport
 
 log = logging.getLogger("klani_resp")
 # After a turn the loop sleeps in its own poll so long before it parks in trio: other tasks wait no longer
@@ -257,6 +257,11 @@ class Reactor:
             for connection in unusual:
                 self._settle(connection)
 
+    def _deliver(self, connection: Connection, data: bytes) -> None:
+        """What is no reply, with the next replies that go out."""
+        self._sendable.append((connection, data))
+        self._doorbell.ring()  # it may come from outside of a turn
+
     def _continue(self) -> None:
         """Sessions that had more commands than one turn may take: the next portion of each."""
         connections, self._more = self._more, []
@@ -300,7 +305,8 @@ class Reactor:
             sock.close()
             return
         connection = Connection(sock, app.open_session(transport), select.EPOLLIN)
-        connection.session.end = partial(self._drop, connection)
+        end, deliver = partial(self._drop, connection), partial(self._deliver, connection)
+        connection.session.line = Line(end, deliver, connection.waiting_bytes)
         self._connections[fd] = connection
 
     # --- replies --------------------------------------------------------------------------------------
@@ -313,7 +319,7 @@ class Reactor:
 
     def _reads_too_slowly(self, connection: Connection) -> bool:
         """Judged by what waits already: one large reply says nothing of its reader. If so, it is gone."""
-        waiting = connection.held_bytes + len(connection.unsent)
+        waiting = connection.waiting_bytes()
         if waiting <= connection.session.output_bytes_max:
             return False
         log.warning(

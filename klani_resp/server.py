@@ -31,9 +31,9 @@ from klani_resp.listeners import (
 )
 from klani_resp.reactor import Reactor
 from klani_resp.room import keep_room
-from klani_resp.session import Transport
 from klani_resp.tasks import serve_stream
 from klani_resp.tls import TlsRoad, server_context
+from klani_resp.transport import Transport
 from storage.engine import EngineOptions
 from storage.errors import StoreError
 from storage.fs import Fs
@@ -188,6 +188,7 @@ class Server:
             roll=partial(services.start_soon, self._next_segment),
             prepare=partial(services.start_soon, self._prepare_segment),
         )
+        self._committer.on_sync = app.latency.synced
         if self._reactor is not None:
             self._reactor.watch_syncs(self._committer.fd)
         gc.enable()
@@ -197,6 +198,7 @@ class Server:
         loaded.set()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._checkpoints)
+            nursery.start_soon(app.rates.measure)
             nursery.start_soon(partial(keep_room, app, self._committer, self._doorbell))
             if self._reactor is None:
                 nursery.start_soon(self._take_syncs)

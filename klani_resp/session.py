@@ -11,20 +11,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
-from commands.spec import CommandError, Context, Job, RawReply
+from commands.spec import CommandError, Context, Job, Mute, RawReply
 from klani_resp.acl.users import DEFAULT, User
+from klani_resp.client_list import client_line
 from klani_resp.compiler import Run, refused
 from klani_resp.config import Config
 from klani_resp.dispatcher import NOT_IN_MULTI, Dispatcher, View
+from klani_resp.muting import MutedTable, quiet
 from klani_resp.protocol.encoder import NULL_ARRAYS
 from klani_resp.protocol.errors import INTERNAL_ERROR, OtherProtocol, ParserBug
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from klani_resp.transaction import Transaction
+from klani_resp.transport import Line, Transport
 from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")
@@ -33,10 +35,6 @@ CLOCK_COMMANDS = 64  # of one turn, between two looks at the clock
 
 class Suspended(Exception):
     """Raised through a turn: its command has become a job."""
-
-
-def gone() -> None:
-    """There is no transport, or none any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +53,12 @@ class Suspension:
     began_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Transport:
-    """What CLIENT LIST says about where a client comes from."""
-
-    address: str
-    local_address: str
-    fd: int = -1
-
-
 class Session:
     __slots__ = (
         *("_config", "_context", "_dispatcher", "_executing", "_parser", "_pending", "_suspended"),
-        *("_table", "_transaction", "_view"),
-        *("closing", "commands_done", "created_at", "end", "hold", "id", "is_between", "job"),
-        *("library_name", "library_version", "more", "name", "protocol", "transport", "used_at", "user"),
+        *("_table", "_view", "closing", "commands_done", "created_at", "hold", "id", "is_between"),
+        *("is_monitor", "job", "last_name", "library_name", "library_version", "line", "more", "muted"),
+        *("name", "protocol", "transaction", "transport", "used_at", "user"),
     )
 
     def __init__(self, number: int, dispatcher: Dispatcher, config: Config, limits: ParserLimits) -> None:
@@ -79,7 +68,8 @@ class Session:
         self.library_version = b""
         self.protocol = 2
         self.transport = Transport("", "")
-        self.end: Callable[[], None] = gone  # its transport's way to close it at once
+        self.line = Line()
+        self.is_monitor = False
         self.created_at = self.used_at = time.monotonic()
         self.hold = 0
         self.more = False
@@ -87,15 +77,17 @@ class Session:
         self.is_between = True  # all bytes so far made whole requests, and these have been answered
         self.job: Job | None = None
         self.commands_done = 0
+        self.last_name = b""  # of its commands
         self._config = config
         self._dispatcher = dispatcher
         self.user: User | None = None
         self._view = dispatcher.nobody
-        self._table = self._view.tables[2]
+        self._table: Mapping[bytes, Run] = self._view.tables[2]
         self._parser = RequestParser(limits)
         self._pending: list[Request] = []
-        self._transaction = Transaction(config)
+        self.transaction = Transaction(config)
         self._executing = False
+        self.muted: Mute | None = None
         self._suspended: Suspension | None = None
         self._context: Context
 
@@ -128,6 +120,7 @@ class Session:
             # As `_turn` does it. Without pipelining this is every turn: no list, no loop.
             self.commands_done += 1
             argv = requests[0]
+            self.last_name = argv[0]
             try:
                 reply = self._table[argv[0]](context, argv)
             except Suspended:
@@ -187,6 +180,9 @@ class Session:
                 break
             if not len(replies) % CLOCK_COMMANDS and clock() > deadline:
                 break
+            # (not reached after a break)
+        if replies:
+            self.last_name = argv[0]
         if not self.closing and (waiting := list(left)):
             self._pending = waiting + self._pending
         return replies
@@ -244,6 +240,8 @@ class Session:
             reply = INTERNAL_ERROR
             self.close_after_reply()
         ending.statistics.took(time.perf_counter_ns() - suspended.began_ns, context, suspended.argv)
+        if self.muted is not None:
+            reply = quiet(self, self.muted)
         replies = [reply]
         self.more = bool(self._pending) and not self.closing
         if self._parser.error is not None:
@@ -282,42 +280,48 @@ class Session:
 
     def reset(self) -> None:
         self.name = b""
-        self._transaction.queue = None
-        self._transaction.unwatch()
+        self.transaction.queue = None
+        self.transaction.unwatch()
+        self.muted = None
         self.set_protocol(2)
+
+    def mute(self, mode: Mute | None) -> None:
+        """CLIENT REPLY; None ends it."""
+        self.muted = mode
+        self._choose_table()
 
     # --- MULTI, WATCH ---------------------------------------------------------------------------------
 
     @property
     def in_transaction(self) -> bool:
-        return self._transaction.queue is not None
+        return self.transaction.queue is not None
 
     def begin_transaction(self) -> None:
-        self._transaction.begin()
+        self.transaction.begin()
         self._choose_table()
 
     def discard_transaction(self) -> None:
-        self._transaction.take("DISCARD")
-        self._transaction.unwatch()
+        self.transaction.take("DISCARD")
+        self.transaction.unwatch()
         self._choose_table()
 
     def watch(self, keys: list[bytes]) -> None:
-        self._transaction.watch(self._context.engine, keys)
+        self.transaction.watch(self._context.engine, keys)
 
     def unwatch(self) -> None:
-        self._transaction.unwatch()
+        self.transaction.unwatch()
 
     def enqueue(self, argv: Request) -> str | None:
         """As Transaction.add."""
-        return self._transaction.add(argv)
+        return self.transaction.add(argv)
 
     def spoil_transaction(self) -> None:
-        self._transaction.is_spoiled = True
+        self.transaction.is_spoiled = True
 
     def execute_transaction(self) -> RawReply:
         """All queued commands as one frame of the log; a refusal of one does not stop the others. Null, and
         nothing is done, when a watched row has changed."""
-        context, transaction = self._context, self._transaction
+        context, transaction = self._context, self.transaction
         queue = transaction.take("EXEC")
         has_changed = transaction.has_changed(context.engine)
         transaction.unwatch()
@@ -348,35 +352,38 @@ class Session:
 
     def _execute_queued(self, context: Context, argv: Request) -> bytes:
         try:
-            return self._table[argv[0]](context, argv)
+            return self._view.tables[self.protocol][argv[0]](context, argv)
         except Exception:
             return self._bug(argv)
 
     def _choose_table(self) -> None:
         tables = self._view.queueing if self.in_transaction else self._view.tables
         self._table = tables[self.protocol]
+        if self.muted is not None:
+            self._table = MutedTable(self._table, self)
 
     # --- CLIENT LIST ----------------------------------------------------------------------------------
 
+    @property
+    def input_bytes(self) -> int:
+        """That came and were not executed yet, as far as they are kept."""
+        return self._parser.kept_bytes + sum(sum(map(len, argv)) for argv in self._pending)
+
+    @property
+    def address(self) -> str:
+        return self.transport.address
+
+    @property
+    def local_address(self) -> str:
+        return self.transport.local_address
+
+    @property
+    def age_seconds(self) -> int:
+        return int(time.monotonic() - self.created_at)
+
+    def end(self) -> None:
+        """Closes its connection at once, whatever waits."""
+        self.line.end()
+
     def describe(self) -> str:
-        now, queue = time.monotonic(), self._transaction.queue
-        facts: dict[str, Any] = {
-            "id": self.id,
-            "addr": self.transport.address,
-            "laddr": self.transport.local_address,
-            "fd": self.transport.fd,
-            "name": self.name.decode("utf-8", "surrogateescape"),
-            "age": int(now - self.created_at),
-            "idle": int(now - self.used_at),
-            "flags": "x" if self.in_transaction else "N",
-            "db": 0,
-            "multi": -1 if queue is None else len(queue),
-            "watch": self._transaction.watched,
-            "events": "r",
-            "user": self.user_name.decode("utf-8", "surrogateescape"),
-            "resp": self.protocol,
-            "lib-name": self.library_name.decode("utf-8", "surrogateescape"),
-            "lib-ver": self.library_version.decode("utf-8", "surrogateescape"),
-            "tot-cmds": self.commands_done,
-        }
-        return " ".join(f"{name}={value}" for name, value in facts.items())
+        return client_line(self)

@@ -15,9 +15,9 @@ from klani_resp.access import DENIED
 from klani_resp.app import App, StorageFailed
 from klani_resp.config import Config
 from klani_resp.listeners import Acceptor, ListenError, describe_address
-from klani_resp.session import Transport
 from klani_resp.sometimes import Sometimes
 from klani_resp.tasks import serve_stream
+from klani_resp.transport import Transport
 
 log = logging.getLogger("klani_resp")
 VERIFY_MODES = {"no": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "yes": ssl.CERT_REQUIRED}

@@ -22,7 +22,7 @@ class Transaction:
         self._config = config
         self.queue: list[Request] | None = None  # None: no MULTI
         self.is_spoiled = False
-        self._bytes = 0
+        self.bytes = 0
         self._watched: dict[tuple[bytes, int | None], Version] = {}
 
     @property
@@ -33,7 +33,7 @@ class Transaction:
         if self.queue is not None:
             raise CommandError("ERR MULTI calls can not be nested")
         self.queue = []
-        self._bytes = 0
+        self.bytes = 0
         self.is_spoiled = False
 
     def take(self, asked_by: str) -> list[Request]:
@@ -46,9 +46,9 @@ class Transaction:
     def add(self, argv: Request) -> str | None:
         """Queues a command; answers why not when there is no room, and then EXEC will refuse."""
         assert self.queue is not None
-        self._bytes += sum(map(len, argv))
+        self.bytes += sum(map(len, argv))
         limits = self._config
-        if len(self.queue) >= limits.transaction_commands_max or self._bytes > limits.transaction_bytes_max:
+        if len(self.queue) >= limits.transaction_commands_max or self.bytes > limits.transaction_bytes_max:
             self.is_spoiled = True
             self.queue.clear()
             return "ERR transaction is too long"

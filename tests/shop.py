@@ -12,7 +12,7 @@ from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
 from klani_resp.dispatcher import Dispatcher
-from klani_resp.session import Transport
+from klani_resp.transport import Transport
 from storage.check import check
 from storage.engine import EngineOptions
 from tests.conftest import frame

@@ -13,7 +13,8 @@ from commands.spec import Arg, Command, Flags
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
-from klani_resp.session import Session, Transport
+from klani_resp.session import Session
+from klani_resp.transport import Transport
 from tests.acl_sessions import ask, denied, login, received, replies, shop, user
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk
@@ -237,8 +238,8 @@ def test_a_user_is_deleted() -> None:
     app, operator = shop()
     one, two = user(app, operator, "~*", "+@all"), login(app, "ann")
     ended: list[Session] = []
-    one.end = lambda: ended.append(one)
-    two.end = lambda: ended.append(two)
+    one.line.end = lambda: ended.append(one)
+    two.line.end = lambda: ended.append(two)
     data = frame("KL.INSERT", "seats:9", "state", 0)
     assert ask(operator, "ACL", "DELUSER", "ann", "nobody") == 1
     assert ended == [one, two]
@@ -488,7 +489,7 @@ def test_users_are_saved_and_loaded(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     path.write_text("user ann on >pw ~seats:* +@read\n")
     ended: list[Session] = []
-    bob.end = lambda: ended.append(bob)
+    bob.line.end = lambda: ended.append(bob)
     assert ask(operator, "ACL", "LOAD") == "OK"
     assert ended == [bob]
     assert not denied(ann, "KL.SEEK", "seats:7") and denied(ann, "KL.SEEK", "concert:7")

@@ -105,6 +105,11 @@ class RequestParser:
         """Whether all bytes so far made whole requests."""
         return self._careful is None and self.error is None
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of a request that is not whole."""
+        return 0 if self._careful is None else self._careful.kept_bytes
+
     def feed(self, data: bytes) -> list[Request]:
         """The requests that `data` completes; none is empty."""
         requests: list[Request] = []
@@ -243,6 +248,10 @@ class CarefulParser:
     def is_inside(self) -> bool:
         """Whether a request has begun that is not complete."""
         return self._wanted > 0 or self._at < len(self._buffer)
+
+    @property
+    def kept_bytes(self) -> int:
+        return len(self._buffer) - self._at + sum(map(len, self._request))
 
     def feed(self, data: bytes) -> None:
         self._buffer += data

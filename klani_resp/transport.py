@@ -1,0 +1,28 @@
+"""What a session knows of the stream that it is at the end of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _nobody(data: bytes = b"") -> None:
+    """There is no stream, or none any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """What CLIENT LIST says about where a client comes from."""
+
+    address: str
+    local_address: str
+    fd: int = -1
+
+
+@dataclass(slots=True)
+class Line:
+    """What can be done to a session's stream from elsewhere; set by the road that serves it."""
+
+    end: Callable[[], None] = _nobody  # closes it at once
+    deliver: Callable[[bytes], None] = _nobody  # sends what is no reply
+    waiting_bytes: Callable[[], int] = lambda: 0  # of replies that did not go out yet
