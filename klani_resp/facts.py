@@ -40,7 +40,7 @@ class Facts:
     def config(self) -> dict[str, str]:
         """Redis's names where a client asks for them, beside our own."""
         config = self._app.config
-        settings = {name: str(value) for name, value in msgspec.structs.asdict(config).items()}
+        settings = {name: _told(value) for name, value in msgspec.structs.asdict(config).items()}
         settings |= {name: HIDDEN for name in SECRET_SETTINGS if getattr(config, name)}
         settings |= {name.replace("_", "-"): value for name, value in settings.items()}
         return settings | {
@@ -52,6 +52,7 @@ class Facts:
             "maxmemory-policy": "noeviction",
             "proto-max-bulk-len": str(config.bulk_bytes_max),
             "timeout": "0",
+            "aclfile": config.acl_file,
         }
 
     def sections(self) -> dict[str, Section]:
@@ -162,6 +163,10 @@ class Facts:
                 f"rows={len(table.rows.present)},bytes={table.bytes_used()}"
             )
         return facts
+
+
+def _told(value: object) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def _memory() -> Section:
