@@ -200,6 +200,9 @@ def loaded_server(directory: Path, rows: int, room_mib: int) -> Iterator[launch.
 
 
 def report(seconds: list[Second], claimed: int, room_full: str, options: argparse.Namespace) -> int:
+    if not seconds:
+        print(f"ended before a whole second could be counted: {room_full}  MISSED")
+        return 1
     verdict = Verdict.of(seconds)
     holds = sum(second.holds for second in seconds)
     busy = sum(second.busy for second in seconds)

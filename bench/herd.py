@@ -34,9 +34,11 @@ from bench import host, launch, launch_postgres
 from bench.flows import ALL_ENGINES, FLOWS
 from bench.herd_options import Options
 from bench.herd_report import Live, RawLog, options_shown, raw_log, readable, result_of, write_result
+from bench.herd_sampler import LogSampler
 from bench.herd_stats import Books, Outcome, Stored
 from bench.herd_store import Store, StoreProblem, store_of
 from bench.herd_workers import HerdRecord, run_herd
+from bench.report import REPORT, write_report
 
 STALL_SECONDS = 60.0
 PORTS = {"klani": 7700, "redis": 6379, "postgres": 5432}
@@ -77,7 +79,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--server-arg", action="append", default=[], help="passed to the server that is started"
     )
     parser.add_argument(
-        "--output", type=Path, help="directory for raw log, host facts, JSON and the server's files"
+        "--output", type=Path, help="directory for raw log, host facts, JSON, page and the server's files"
+    )
+    parser.add_argument(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="make the page from the raw log (with --output)",
     )
     told = parser.parse_args(arguments)
     flow = FLOWS[told.flow]
@@ -172,10 +180,12 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
             flush=True,
         )
         cpu_before = server.cpu_seconds() if server is not None else (0.0, 0.0)
-        with Live(options) as live:
+        with LogSampler(options) as sampler, Live(options) as live:
             record = run_herd(options, live.second, STALL_SECONDS)
         usage = _server_usage(server, cpu_before)
-        return conclude(options, record, re_read(store, options), usage, log)
+        commits = sampler.since(record.origin_ns)
+        page = output / REPORT if told.report and told.output is not None else None
+        return conclude(options, record, re_read(store, options), usage, commits, log, page)
 
 
 def introduce(store: Store, options: Options, output: Path, log: RawLog) -> None:
@@ -218,7 +228,13 @@ def _server_usage(server: launch.Server | None, cpu_before: tuple[float, float])
 
 
 def conclude(
-    options: Options, record: HerdRecord, stored: Stored, server: dict[str, Any], log: RawLog
+    options: Options,
+    record: HerdRecord,
+    stored: Stored,
+    server: dict[str, Any],
+    commits: list[dict[str, int]],
+    log: RawLog,
+    page: Path | None,
 ) -> int:
     """Compares the books with storage, writes and prints everything; the exit status."""
     tally = record.tally
@@ -227,11 +243,14 @@ def conclude(
         options.users, options.seats, tally, stored, books, len(record.failures), record.wall_seconds
     )
     result = result_of(options, outcome, record, server)
-    write_result(log, result, outcome, record)
+    write_result(log, result, outcome, record, commits)
     for failure in record.failures[:3]:
         print(failure, file=sys.stderr)
     for line in readable(options, result):
         print(line)
+    if page is not None:
+        write_report(log.path, page)
+        print(f"page: {page}")
     print(result["final_line"], flush=True)
     return 1 if result["problems"] else 0
 

@@ -1,8 +1,9 @@
 """What a herd shows and leaves behind: live progress, one line a second, the raw log, a readable result.
 
-The raw log is JSON lines; `kind` says what a line is: start, host, second, command, event, sale, failure,
-verification, server, totals, final. The lines of `second` are exact, by each command's own end; the ones
-printed meanwhile are what the workers had published by then.
+The raw log is JSON lines; `kind` says what a line is: start, host, second, tenth (of a second), commit (what
+the server's log did between two questions), command, event, sale, failure, verification, server, totals,
+final. The lines of `second` and `tenth` are exact, by each command's own end; the ones printed meanwhile are
+what the workers had published by then.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from typing import Any
 from bench.flows import FLOWS
 from bench.herd_final import final_line
 from bench.herd_options import Options
-from bench.herd_stats import Outcome, merged, per_second, summary
+from bench.herd_stats import Outcome, merged, per_interval, per_second, summary
 from bench.herd_workers import HerdRecord
 
 try:
@@ -29,6 +30,7 @@ except ImportError:  # nothing but redis need be there
     Progress = None  # type: ignore[assignment,misc]
 
 RAW_LOG = "raw.jsonl"
+TENTH_MS = 100
 
 
 class Live:
@@ -81,7 +83,8 @@ class RawLog:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._file = (directory / RAW_LOG).open("w", encoding="utf-8")
+        self.path = directory / RAW_LOG
+        self._file = self.path.open("w", encoding="utf-8")
 
     def line(self, kind: str, **facts: Any) -> None:
         self._file.write(json.dumps({"kind": kind} | facts, default=str) + "\n")
@@ -90,6 +93,10 @@ class RawLog:
         (self._directory / name).write_text(
             json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8"
         )
+
+    def flush(self) -> None:
+        """What was written can be read."""
+        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
@@ -144,9 +151,19 @@ def options_shown(options: Options) -> dict[str, Any]:
     return shown | {"transport": "tcp" if options.unixsocket is None else "unix"}
 
 
-def write_result(log: RawLog, result: dict[str, Any], outcome: Outcome, record: HerdRecord) -> None:
+def write_result(
+    log: RawLog,
+    result: dict[str, Any],
+    outcome: Outcome,
+    record: HerdRecord,
+    commits: Iterable[dict[str, int]],
+) -> None:
     for row in result["seconds"]:
         log.line("second", **row)
+    for number, row in enumerate(per_interval(outcome.tally, outcome.wall_seconds, TENTH_MS)):
+        log.line("tenth", from_ms=number * TENTH_MS, **row)
+    for row in commits:
+        log.line("commit", **row)
     for name, latencies in result["commands"].items():
         log.line("command", command=name, unit="us", **latencies)
     for name, latencies in result["latencies_us"].items():
@@ -162,6 +179,7 @@ def write_result(log: RawLog, result: dict[str, Any], outcome: Outcome, record: 
     log.line("verification", **outcome.stored.details, verified_sold=outcome.stored.verified_sold)
     log.line("server", **result["server"])
     totals = (
+        "sold",
         "round_trips",
         "commands_total",
         "clients_cpu_seconds",
@@ -172,6 +190,7 @@ def write_result(log: RawLog, result: dict[str, Any], outcome: Outcome, record: 
     log.line("totals", **{name: result[name] for name in totals})
     log.line("final", line=result["final_line"], **result["final"])
     log.file("result.json", result)
+    log.flush()
 
 
 def readable(options: Options, result: dict[str, Any]) -> Iterator[str]:

@@ -126,24 +126,28 @@ def merged(samples: Mapping[str, array[int]], names: Iterable[str]) -> array[int
 
 def per_second(tally: Tally, wall_seconds: float) -> list[dict[str, int]]:
     """What ended in each second since the release; the last one may be a part of a second."""
+    rows = per_interval(tally, wall_seconds, 1000)
+    return [{"second": second} | row for second, row in enumerate(rows)]
+
+
+def per_interval(tally: Tally, wall_seconds: float, interval_ms: int) -> list[dict[str, int]]:
     kind = tally.kind
-    by_command = {name: _seconds(tally.ended_ms[name]) for name in kind.commands}
-    columns = {name: _seconds(tally.events_ms[name]) for name in kind.events}
-    columns["sold"] = _seconds(tally.sold_ms)
+    by_command = {name: _intervals(tally.ended_ms[name], interval_ms) for name in kind.commands}
+    columns = {name: _intervals(tally.events_ms[name], interval_ms) for name in kind.events}
+    columns["sold"] = _intervals(tally.sold_ms, interval_ms)
     rows = []
-    for second in range(max(1, math.ceil(wall_seconds))):
+    for number in range(max(1, math.ceil(wall_seconds * 1000 / interval_ms))):
         row = {
-            "second": second,
-            "reads": sum(by_command[name][second] for name in kind.reads),
-            "updates": sum(by_command[name][second] for name in kind.updates),
-            "commands": sum(seconds[second] for seconds in by_command.values()),
+            "reads": sum(by_command[name][number] for name in kind.reads),
+            "updates": sum(by_command[name][number] for name in kind.updates),
+            "commands": sum(counts[number] for counts in by_command.values()),
         }
-        rows.append(row | {name: seconds[second] for name, seconds in columns.items()})
+        rows.append(row | {name: counts[number] for name, counts in columns.items()})
     return rows
 
 
-def _seconds(moments_ms: array[int]) -> Counter[int]:
-    return Counter(moment // 1000 for moment in moments_ms)
+def _intervals(moments_ms: array[int], interval_ms: int) -> Counter[int]:
+    return Counter(moment // interval_ms for moment in moments_ms)
 
 
 def peak_qps(seconds: Iterable[Mapping[str, int]]) -> int:

@@ -48,6 +48,7 @@ class HerdRecord:
     failures: list[str]
     wall_seconds: float
     clients_cpu_seconds: float
+    origin_ns: int = 0  # of `time.perf_counter_ns`: when they were released
 
 
 @dataclass
@@ -104,7 +105,7 @@ def _collect(
     stall_seconds: float,
 ) -> HerdRecord:
     origin = shared.origin_ns.value
-    whole = HerdRecord(Tally(kind), [], 0.0, 0.0)
+    whole = HerdRecord(Tally(kind), [], 0.0, 0.0, origin)
     columns = len(kind.columns)
     open_pipes = set(processes)
     second, last_counts, last_change = 0, [0] * columns, time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from commands.spec import Arg, CommandError, Context, Flags, Job, Reply, command
+from commands.spec import Arg, CommandError, Context, Flags, Job, Page, Reply, command
 from storage.backup import Backup, backup_name
 
 
@@ -17,6 +17,17 @@ from storage.backup import Backup, backup_name
     flags=Flags.ADMIN | Flags.NO_MULTI,
     group="server",
     complexity="O(rows), beside the other commands",
+    page=Page(
+        text=("A server that is pointed at the copy starts from it; `klani-resp check` verifies it."),
+        arguments={"<name>": "of the new directory, without `/` or a leading dot"},
+        answers=(
+            (
+                "bulk",
+                "the copy's path",
+            ),
+        ),
+        errors={"ERR": "no `backup_dir`, an invalid name, a name that is there, no room"},
+    ),
 )
 def backup(context: Context, name: bytes) -> Job:
     folder = context.server.config()["backup_dir"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from commands.arguments import pairs
 from commands.clauses import NAME_BYTES_MAX, Clauses, digest, refuse_unchanged
-from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
+from commands.spec import Arg, Context, Flags, Page, Reply, command, syntax_error
+from commands.wording import CHOICE, CHOICE_ERRORS, CRITERIA, UNKNOWN
 from storage.selling import Terms
 from storage.table import Table
 
@@ -23,6 +24,35 @@ _ALLOWED = frozenset(b"SET COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST".split
     reply=Reply.IDS,
     flags=Flags.WRITE | Flags.NOTES_OWN_POSITION,
     complexity="O(COUNT); rows that others lock or hold are passed over",
+    group="selling",
+    page=Page(
+        text=(
+            "Nobody chooses a seat before it is theirs: the server takes the rows and "
+            "writes SET into them in one step, and answers when that is on disk. SET "
+            "must change at least one of the fields that were asked for."
+        ),
+        arguments=CRITERIA | {"SET <field> <value>": "what is written into each row"} | CHOICE,
+        answers=(
+            (
+                "array",
+                ("the ids, ascending; empty when it is sold out, though fewer rows than asked may be free"),
+            ),
+        ),
+        errors=CHOICE_ERRORS | {"ERR": UNKNOWN + "; SET leaves the row matching"},
+        examples=(
+            "KL.CLAIM seats rank 1 is_booked 0 SET is_booked 1",
+            (
+                "KL.CLAIM seats rank 1 is_booked 0 SET is_booked 1 COUNT 2 ADJACENT seat_no "
+                "FOR ann REQUEST order-17"
+            ),
+            (
+                "KL.CLAIM seats rank 1 is_booked 0 SET is_booked 1 COUNT 2 ADJACENT seat_no "
+                "FOR ann REQUEST order-17"
+            ),
+            "KL.CLAIM seats rank 1 is_booked 0 SET is_booked 1 COUNT 2",
+            "KL.CLAIM fields IDS 1 1 TAKE 3 FROM places FOR bob",
+        ),
+    ),
     categories=("selling",),
 )
 def claim(context: Context, table: Table, words: list[bytes]) -> list[int]:

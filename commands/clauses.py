@@ -72,7 +72,10 @@ class Clauses:
     def _name(self, clause: str) -> bytes:
         name = self.word()
         if not 1 <= len(name) <= NAME_BYTES_MAX:
-            raise CommandError(f"ERR {clause} takes 1 to {NAME_BYTES_MAX} bytes, not {len(name)}")
+            # Clients strip `ERR `: what is left must not begin with an error's name.
+            raise CommandError(
+                f"ERR the name after {clause} takes 1 to {NAME_BYTES_MAX} bytes, not {len(name)}"
+            )
         return name
 
     def _field(self, is_right: Callable[[Field], bool], what: str) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from commands.arguments import Options, pairs
-from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
+from commands.spec import Arg, Context, Flags, Page, Reply, command, syntax_error
+from commands.wording import CRITERIA, NOT_INDEXED
 from storage.table import Table
 
 
@@ -16,6 +17,21 @@ from storage.table import Table
     reply=Reply.INTEGER,
     flags=Flags.READONLY | Flags.NOTES_OWN_POSITION,
     complexity="O(1), with FREE O(locks); the first use of a combination of values costs an intersection",
+    page=Page(
+        arguments=CRITERIA | {"FREE": "leaves out what is locked or held now"},
+        answers=(
+            (
+                "integer",
+                "how many rows match",
+            ),
+        ),
+        errors=NOT_INDEXED,
+        examples=(
+            "KL.COUNT seats rank 1 is_booked 0",
+            "KL.TRYLOCK 0",
+            "KL.COUNT seats rank 1 is_booked 0 FREE",
+        ),
+    ),
 )
 def count(context: Context, table: Table, words: list[bytes]) -> int:
     criteria, at = pairs(table.schema, words)

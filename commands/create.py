@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
+from commands.spec import Arg, Context, Flags, Page, Reply, command, syntax_error
 from storage.schema import Field, Schema, make_field
 
 
@@ -15,6 +15,38 @@ from storage.schema import Field, Schema, make_field
     reply=Reply.STATUS,
     flags=Flags.WRITE,
     complexity="O(fields)",
+    page=Page(
+        text=(
+            "Types: `U8 U16 U32`, `U64` (0 to 2^63-1), `I64`, `BYTES <n>` (at most n "
+            "bytes, any bytes), `COUNTER` (a U32 that sales take from). At most 64 "
+            "fields, and 4,000 bytes in all. The words of the commands (LIMIT, FREE, "
+            "SET ...) cannot name a field."
+        ),
+        arguments={
+            "<table>": "`[A-Za-z_][A-Za-z0-9_-]{0,127}`",
+            "IFNOTEXISTS": "`OK` also when the table is there with the same schema",
+            "<field>": "`[A-Za-z_][A-Za-z0-9_]{0,63}`",
+            "SCHEMA": "the fields follow",
+            "<type>": "one of those above",
+            "INDEX": (
+                "the field can be asked for in KL.INTERSECT, KL.COUNT, KL.CLAIM, KL.HOLD and KL.VERIFY"
+            ),
+        },
+        answers=(
+            (
+                "status",
+                "`OK`",
+            ),
+        ),
+        errors={
+            "EXISTS": "the table is there",
+            "ERR": "syntax, an invalid name or type, too many tables or fields",
+        },
+        examples=(
+            "KL.CREATE rooms SCHEMA hotel U32 INDEX is_booked U8 INDEX guest BYTES 64",
+            "KL.CREATE rooms SCHEMA hotel U32",
+        ),
+    ),
 )
 def create(context: Context, name: bytes, words: list[bytes]) -> str:
     if_not_exists = words[0].upper() == b"IFNOTEXISTS"

@@ -54,6 +54,9 @@ class Family:
     def names(self) -> tuple[str, ...]:
         return tuple(name.decode() for name in self._members)
 
+    def members(self) -> list[tuple[str, Subcommand]]:
+        return [(name.decode(), member) for name, member in self._members.items()]
+
     def get(self, word: bytes) -> Subcommand | None:
         name = word.upper()
         return self._help if name == b"HELP" else self._members.get(name)

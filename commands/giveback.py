@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from commands.arguments import integer
 from commands.clauses import Clauses, digest
-from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
+from commands.spec import Arg, Context, Flags, Page, Reply, command, syntax_error
+from commands.wording import MEMORY, REQUEST, TABLE, TAKE, UNKNOWN
 from storage.format import ROW_ID_MAX
 from storage.offers import Wanted
 from storage.table import Table
@@ -23,6 +24,26 @@ _ALLOWED = frozenset(b"SET TAKE REQUEST FOR".split())
     reply=Reply.INTEGER,
     flags=Flags.WRITE | Flags.NOTES_OWN_POSITION,
     complexity="O(ids)",
+    group="selling",
+    page=Page(
+        arguments=TABLE
+        | {"FOR <owner>": "whom they were sold to", "<id>": "of a row"}
+        | TAKE
+        | {"SET <field> <value>": "what is written into each row that goes back"}
+        | REQUEST,
+        answers=(
+            (
+                "integer",
+                ("how many rows (units, of a counter) went back; a row not sold to that owner counts 0"),
+            ),
+        ),
+        errors=MEMORY | {"ERR": UNKNOWN},
+        examples=(
+            "KL.CLAIM seats rank 1 is_booked 0 SET is_booked 1 FOR ann",
+            "KL.RETURN seats FOR ann 0 SET is_booked 0",
+            "KL.RETURN seats FOR ann 0 SET is_booked 0",
+        ),
+    ),
     categories=("selling",),
 )
 def give_back(context: Context, table: Table, words: list[bytes]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from commands.arguments import Options, integer
-from commands.spec import Arg, Context, Flags, Job, Reply, command, syntax_error
+from commands.spec import Arg, Context, Flags, Job, Page, Reply, command, syntax_error
+from commands.wording import KEY
 from storage import format as fmt
 from storage.errors import StartError, StoreError
 from storage.events import Verb, decode
@@ -27,6 +28,22 @@ Answer = dict[str, Any]
     reply=Reply.ANY,
     flags=Flags.READONLY | Flags.NO_MULTI,
     complexity="O(n) and the batches of the log between them, beside the other commands",
+    group="selling",
+    page=Page(
+        text=("As far back as the log is kept: `history_keep_days` and `history_bytes_max`."),
+        arguments=KEY | {"LIMIT <n>": "so many, 64 unless told, at most 1,000"},
+        answers=(
+            (
+                "array",
+                ("of maps `position` `unix_ms` `verb` `token` `owner` `request` `row`, newest first"),
+            ),
+        ),
+        errors={"ERR": "syntax, an unknown table; the log cannot be read"},
+        examples=(
+            ("KL.CLAIM seats rank 1 is_booked 0 SET is_booked 1 FOR ann REQUEST order-17"),
+            "KL.HISTORY 0",
+        ),
+    ),
 )
 def history_of(context: Context, table: Table, row: int, words: list[bytes]) -> Job:
     limit = LIMIT_DEFAULT

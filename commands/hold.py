@@ -6,7 +6,8 @@ from typing import Any
 
 from commands.arguments import integer, token_of
 from commands.clauses import NAME_BYTES_MAX, Clauses, digest
-from commands.spec import Arg, CommandError, Context, Flags, Reply, command, syntax_error
+from commands.spec import Arg, CommandError, Context, Flags, Page, Reply, command, syntax_error
+from commands.wording import CHOICE, CHOICE_ERRORS, CRITERIA, PX, TABLE, UNKNOWN
 from storage.holds import PX_MAX
 from storage.table import Table
 
@@ -25,6 +26,33 @@ _ALLOWED = frozenset(b"PX COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST REPLACI
     reply=Reply.ANY,
     flags=Flags.WRITE | Flags.NOTES_OWN_POSITION,
     complexity="O(COUNT); rows that others lock or hold are passed over",
+    group="selling",
+    page=Page(
+        text=(
+            "As KL.CLAIM, but the rows are kept aside and nothing is written into them. "
+            "A hold survives a restart; time in which the server is down does not "
+            "count. Whether it is over is judged at every use of its rows."
+        ),
+        arguments=CRITERIA
+        | PX
+        | CHOICE
+        | {
+            "REPLACING <token>": (
+                "the token of a hold of the same owner: let go of in the same step, its rows count as free"
+            )
+        },
+        answers=(
+            (
+                "array",
+                "token, array of ids, deadline as unix ms; empty when it is sold out",
+            ),
+        ),
+        errors=CHOICE_ERRORS | {"NOHOLD": "REPLACING names a hold of another owner", "ERR": UNKNOWN},
+        examples=(
+            "KL.HOLD seats rank 2 is_booked 0 PX 600000 FOR ann COUNT 2",
+            "KL.INTERSECT seats rank 2 is_booked 0 FREE",
+        ),
+    ),
     categories=("selling",),
 )
 def hold(context: Context, table: Table, words: list[bytes]) -> list[Any]:
@@ -46,6 +74,22 @@ def hold(context: Context, table: Table, words: list[bytes]) -> list[Any]:
     args=(("token", Arg.HOLD), ("px", Arg.BYTES), ("ms", Arg.BYTES)),
     reply=Reply.INTEGER,
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
+    group="selling",
+    page=Page(
+        arguments={"<token>": "of the hold"} | PX,
+        answers=(
+            (
+                "integer",
+                "the new deadline as unix ms",
+            ),
+        ),
+        errors={"NOHOLD": "there is no such hold, or it is over", "ERR": "syntax, a number out of range"},
+        examples=(
+            "KL.HOLD seats rank 2 is_booked 0 PX 60000 FOR ann",
+            "KL.EXTEND 10 PX 600000",
+            "KL.EXTEND 99 PX 600000",
+        ),
+    ),
     categories=("selling",),
 )
 def extend(context: Context, token: bytes, px: bytes, ms: bytes) -> int:
@@ -62,6 +106,25 @@ def extend(context: Context, token: bytes, px: bytes, ms: bytes) -> int:
     reply=Reply.INTEGER,
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION | Flags.ON_FULL_DISK,
     complexity="O(rows held)",
+    group="selling",
+    page=Page(
+        arguments={"<token>": "of the hold"},
+        answers=(
+            (
+                "integer",
+                (
+                    "how many rows (units, of a counter) went back; 0 after KL.CONFIRM, "
+                    "KL.RELEASE or the deadline"
+                ),
+            ),
+        ),
+        errors={"ERR": "a number out of range"},
+        examples=(
+            "KL.HOLD seats rank 2 is_booked 0 PX 60000 FOR ann COUNT 2",
+            "KL.RELEASE 10",
+            "KL.RELEASE 10",
+        ),
+    ),
     categories=("selling",),
 )
 def release(context: Context, token: bytes) -> int:
@@ -76,6 +139,21 @@ def release(context: Context, token: bytes) -> int:
     reply=Reply.ANY,
     flags=Flags.READONLY,
     complexity="O(holds)",
+    group="selling",
+    page=Page(
+        arguments=TABLE | {"FOR <owner>": "only this owner's"},
+        answers=(
+            (
+                "array",
+                "of arrays: token, owner, array of ids, milliseconds left",
+            ),
+        ),
+        errors={"ERR": "syntax, an unknown table"},
+        examples=(
+            "KL.HOLD seats rank 2 is_booked 0 PX 60000 FOR ann COUNT 2",
+            "KL.HOLDS seats",
+        ),
+    ),
 )
 def holds(context: Context, table: Table, words: list[bytes]) -> list[list[Any]]:
     owner: bytes | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from commands.arguments import Options, integer, pairs
-from commands.spec import Arg, Context, Flags, Job, Reply, command, syntax_error
+from commands.spec import Arg, Context, Flags, Job, Page, Reply, command, syntax_error
+from commands.wording import CRITERIA, NOT_INDEXED
 from storage.format import ROW_ID_MAX
 from storage.listing import pinned
 from storage.table import Table
@@ -22,6 +23,27 @@ STEP_IDS_MAX = 4096  # answered in one step: 0.5 ms
     flags=Flags.READONLY | Flags.NOTES_OWN_POSITION,
     complexity="O(LIMIT), a long answer in slices beside the other commands; "
     "the first use of a combination of values costs an intersection",
+    page=Page(
+        text=("All fields must be indexed: there is no silent scan. Locks and holds show only with FREE."),
+        arguments=CRITERIA
+        | {
+            "FREE": "leaves out what is locked or held now",
+            "AFTER <id>": "ids above this one",
+            "LIMIT <n>": "so many, 64 unless told; 0 is all",
+        },
+        answers=(
+            (
+                "array",
+                "row ids, ascending",
+            ),
+        ),
+        errors=NOT_INDEXED,
+        examples=(
+            "KL.INTERSECT seats rank 1 is_booked 0",
+            "KL.INTERSECT seats rank 1 is_booked 0 AFTER 1 LIMIT 1",
+            "KL.INTERSECT seats rank 9",
+        ),
+    ),
 )
 def intersect(context: Context, table: Table, words: list[bytes]) -> list[int] | Job:
     engine, index = context.engine, table.index

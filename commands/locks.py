@@ -6,7 +6,8 @@ from itertools import islice
 from typing import Any
 
 from commands.arguments import Options, integer
-from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
+from commands.spec import Arg, Context, Flags, Page, Reply, command, syntax_error
+from commands.wording import TABLE
 from storage import locks as leases
 from storage.table import Table
 
@@ -21,6 +22,20 @@ LIMIT_DEFAULT = 64
     reply=Reply.ANY,
     flags=Flags.READONLY,
     complexity="O(locks)",
+    page=Page(
+        arguments=TABLE | {"LIMIT <n>": "so many; all unless told"},
+        answers=(
+            (
+                "array",
+                "of arrays: row id, token, owner or null, milliseconds left",
+            ),
+        ),
+        errors={"ERR": "syntax, an unknown table"},
+        examples=(
+            "KL.TRYLOCK 1 OWNER 5f0c",
+            "KL.LOCKS seats",
+        ),
+    ),
 )
 def locks(context: Context, table: Table, words: list[bytes]) -> list[list[Any]]:
     limit = LIMIT_DEFAULT

@@ -6,7 +6,8 @@ from itertools import islice
 from typing import Any
 
 from commands.arguments import Options, integer, shown
-from commands.spec import Arg, CommandError, Context, Flags, Reply, command, syntax_error
+from commands.spec import Arg, CommandError, Context, Flags, Page, Reply, command, syntax_error
+from commands.wording import TABLE
 from storage.format import ROW_ID_MAX
 from storage.table import Table
 
@@ -22,6 +23,25 @@ COUNT_MAX = 1_000  # rows of one step, 5 ms: all others wait meanwhile
     reply=Reply.ANY,
     flags=Flags.READONLY,
     complexity="O(COUNT), of which 1,000 are taken at most",
+    page=Page(
+        text="A row that is there throughout comes exactly once.",
+        arguments=TABLE
+        | {
+            "<cursor>": "0 to begin, then what the last call answered",
+            "COUNT <n>": "so many rows, 10 unless told, at most 1,000",
+        },
+        answers=(
+            (
+                "array",
+                ("next cursor as a bulk string, 0 at the end; array of pairs of row id and row (a map)"),
+            ),
+        ),
+        errors={"ERR": "syntax, an invalid cursor, an unknown table"},
+        examples=(
+            "KL.SCAN seats 0 COUNT 2",
+            "KL.SCAN seats 7 COUNT 2",
+        ),
+    ),
 )
 def scan(context: Context, table: Table, cursor: int, words: list[bytes]) -> list[Any]:
     """The cursor is the id to go on from: a row there throughout comes exactly once."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from commands.spec import Arg, Context, Flags, Reply, command, syntax_error
+from commands.spec import Arg, Context, Flags, Page, Reply, command, syntax_error
+from commands.wording import KEY
 from storage.schema import RowShape
 from storage.table import Table
 
@@ -17,6 +18,25 @@ from storage.table import Table
     reply=Reply.ROW,
     flags=Flags.READONLY | Flags.FAST | Flags.NOTES_OWN_POSITION,
     complexity="O(fields)",
+    page=Page(
+        arguments=KEY | {"<field>": "only these, in the order asked"},
+        answers=(
+            (
+                "map",
+                "field to value: integers as integers, BYTES as bulk strings",
+            ),
+            (
+                "null",
+                "there is no such row",
+            ),
+        ),
+        errors={"ERR": "an unknown table or field, a field named twice, an invalid row id"},
+        examples=(
+            "KL.SEEK 1",
+            "KL.SEEK seats:1 seat_no rank",
+            "KL.SEEK seats:99",
+        ),
+    ),
 )
 def seek(
     context: Context, table: Table, row: int, names: list[bytes]

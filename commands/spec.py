@@ -7,8 +7,8 @@ Python value, or raises `CommandError`. It knows nothing of RESP, sockets or tri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -98,6 +98,8 @@ class Client(Protocol):
     def begin_transaction(self) -> None: ...
     def discard_transaction(self) -> None: ...
     def execute_transaction(self) -> RawReply: ...
+    def watch(self, keys: list[bytes]) -> None: ...
+    def unwatch(self) -> None: ...
     def describe(self) -> str: ...
 
 
@@ -148,6 +150,23 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """What a command's page in docs/commands/ says beyond its declaration.
+
+    `answers`: kinds (klani_resp.reference.KINDS), and what each of them says. `errors`: first words and when;
+    those that any command may answer are added. `examples`: lines as one types them into redis-cli; their
+    replies come from a server when the page is made.
+    """
+
+    text: str = ""
+    arguments: Mapping[str, str] = field(default_factory=dict)  # `<name>` or KEYWORD
+    answers: tuple[tuple[str, str], ...] = ()
+    errors: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+    partly: str = ""  # what Redis's command of this name does and this one does not
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     name: str
     summary: str
@@ -163,6 +182,7 @@ class Command:
     keys: tuple[int, int, int]  # first, last, step, as in COMMAND: a negative last counts from the end
     keys_end: frozenset[bytes]  # words at which keys end that are as many as the client likes
     family: Family | None = None  # of its subcommands
+    page: Page = Page()
     categories: tuple[str, ...] = ()  # of ACL, beside those that its flags and its group say
 
     def places_of(self, *kinds: Arg) -> list[int]:
@@ -214,6 +234,7 @@ def command(
     keys: tuple[int, int, int] | None = None,
     keys_end: tuple[bytes, ...] = (),
     family: Family | None = None,
+    page: Page | None = None,
     categories: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the function below it as the command `name`.
@@ -244,6 +265,7 @@ def command(
             keys=keys or ((first, first, 1) if first else (0, 0, 0)),
             keys_end=frozenset(keys_end),
             family=family,
+            page=page or Page(),
             categories=categories,
         )
         return handler

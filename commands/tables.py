@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from commands.spec import Arg, Context, Flags, Reply, command
+from commands.spec import Arg, Context, Flags, Page, Reply, command
+from commands.wording import TABLE
 from storage import locks
 from storage.table import Table
 
@@ -15,6 +16,15 @@ from storage.table import Table
     reply=Reply.ANY,
     flags=Flags.READONLY,
     complexity="O(tables)",
+    page=Page(
+        answers=(
+            (
+                "array",
+                "names, sorted",
+            ),
+        ),
+        examples=("KL.TABLES",),
+    ),
 )
 def tables(context: Context) -> list[str]:
     sees = context.server.access.sees
@@ -29,6 +39,20 @@ def tables(context: Context) -> list[str]:
     reply=Reply.ANY,
     flags=Flags.READONLY,
     complexity="O(locks)",
+    page=Page(
+        arguments=TABLE,
+        answers=(
+            (
+                "map",
+                (
+                    "`schema` (array of `[field, type, indexed]`) `rows` `bytes` `locks` "
+                    "`holds` `appended` `durable` (log positions)"
+                ),
+            ),
+        ),
+        errors={"ERR": "an unknown table"},
+        examples=("KL.INFO fields",),
+    ),
 )
 def info(context: Context, table: Table) -> dict[str, Any]:
     engine = context.engine

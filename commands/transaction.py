@@ -1,8 +1,9 @@
-"""MULTI EXEC DISCARD: commands that take effect as one. WATCH is not: KL.REPLACE's token does its work."""
+"""MULTI EXEC DISCARD, WATCH UNWATCH: commands that take effect as one, or not at all."""
 
 from __future__ import annotations
 
-from commands.spec import Arg, CommandError, Context, Flags, RawReply, Reply, command
+from commands.spec import Arg, CommandError, Context, Flags, Page, RawReply, Reply, command
+from commands.wording import KEY
 
 GROUP = "transactions"
 
@@ -21,7 +22,8 @@ def multi(context: Context) -> str:
 
 @command(
     "EXEC",
-    summary="Carries out what was queued: one log record, all or nothing after a crash too.",
+    summary="Carries out what was queued: one log record, all or nothing after a crash too; null when a "
+    "watched row has changed.",
     flags=Flags.CONNECTION,
     complexity="that of the queued commands",
     group=GROUP,
@@ -44,29 +46,45 @@ def discard(context: Context) -> str:
 
 @command(
     "WATCH",
-    summary="Refused: a fencing token of KL.TRYLOCK guards a row instead.",
+    summary="Makes EXEC do nothing if one of these rows has been written, by whomever, since now.",
     syntax="<key> [<key> ...]",
     args=(("keys", Arg.REST),),
     least=1,
     keys=(1, -1, 1),
     reply=Reply.STATUS,
-    flags=Flags.FAST | Flags.CONNECTION,
+    flags=Flags.FAST | Flags.READONLY,
+    complexity="O(keys)",
     group=GROUP,
+    page=Page(
+        text=(
+            "A row is watched as it is: one that is not there may come, one that is there may go with its "
+            "table. Locks and holds are no part of it. A fencing token of KL.TRYLOCK does the same, and "
+            "keeps others from writing meanwhile."
+        ),
+        arguments=KEY,
+        examples=(
+            "WATCH 0",
+            "KL.CLAIM seats rank 1 is_booked 0 SET is_booked 1",
+            "MULTI",
+            "PING",
+            "EXEC",
+        ),
+    ),
 )
 def watch(context: Context, keys: list[bytes]) -> str:
     if context.client.in_transaction:
         raise CommandError("ERR WATCH inside MULTI is not allowed")
-    raise CommandError(
-        "ERR WATCH is not supported: lock the rows with KL.TRYLOCK, KL.REPLACE checks the token"
-    )
+    context.client.watch(keys)
+    return "OK"
 
 
 @command(
     "UNWATCH",
-    summary="Nothing is ever watched, so nothing remains so.",
+    summary="Forgets all that WATCH named.",
     reply=Reply.STATUS,
     flags=Flags.FAST | Flags.CONNECTION,
     group=GROUP,
 )
 def unwatch(context: Context) -> str:
+    context.client.unwatch()
     return "OK"

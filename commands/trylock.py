@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from commands.arguments import Options, key_of, lease_ms
-from commands.spec import Arg, CommandError, Context, Flags, Reply, command, syntax_error
+from commands.spec import Arg, CommandError, Context, Flags, Page, Reply, command, syntax_error
+from commands.wording import KEY
 from storage.table import Table
 
 OWNER_BYTES_MAX = 64
@@ -19,6 +20,38 @@ _OPTIONS = (b"PX", b"OWNER")
     reply=Reply.INTEGER_OR_NULL,
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
     complexity="O(keys)",
+    page=Page(
+        text=(
+            "Never waits; all keys or none. The lease ends after PX by the monotonic "
+            "clock. Locks belong to the token, not to the connection; a restart drops "
+            "them. The same OWNER on exactly the same keys gets the same token and a "
+            "fresh lease, so that a resend is harmless."
+        ),
+        arguments=KEY
+        | {
+            "PX <ms>": "of the lease, 1 to 86,400,000; the server's `lease_ms` unless told",
+            "OWNER <attempt>": (
+                "1 to 64 bytes: a fresh UUID for each attempt, never a service or a customer"
+            ),
+        },
+        answers=(
+            (
+                "integer",
+                "the fencing token, for all the keys",
+            ),
+            (
+                "null",
+                "one of them is locked or held by another",
+            ),
+        ),
+        errors={"NOROW": "there is no such row", "ERR": "syntax, a number out of range, an unknown table"},
+        examples=(
+            "KL.TRYLOCK 1 2 PX 10000 OWNER 5f0c",
+            "KL.TRYLOCK 1 2 PX 10000 OWNER 5f0c",
+            "KL.TRYLOCK 2",
+            "KL.TRYLOCK 99",
+        ),
+    ),
 )
 def trylock(context: Context, table: Table, row: int, words: list[bytes]) -> int | None:
     engine = context.engine

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from commands.arguments import key_of, token_of
-from commands.spec import Arg, Context, Flags, Reply, command
+from commands.spec import Arg, Context, Flags, Page, Reply, command
+from commands.wording import KEY
 from storage.table import Table
 
 
@@ -17,6 +18,21 @@ from storage.table import Table
     reply=Reply.INTEGER,
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION | Flags.ON_FULL_DISK,
     complexity="O(keys)",
+    page=Page(
+        arguments=KEY | {"<token>": "of the lock"},
+        answers=(
+            (
+                "integer",
+                "how many were let go of",
+            ),
+        ),
+        errors={"ERR": "a number out of range, an unknown table"},
+        examples=(
+            "KL.TRYLOCK 1 2",
+            "KL.UNLOCK 1 2 10",
+            "KL.UNLOCK 1 2 10",
+        ),
+    ),
 )
 def unlock(context: Context, table: Table, row: int, words: list[bytes]) -> int:
     engine = context.engine

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from commands.spec import Arg, CommandError, Context, Flags, Job, Reply, command
+from commands.spec import Arg, CommandError, Context, Flags, Job, Page, Reply, command
+from commands.wording import NOT_INDEXED, TABLE
 from storage.counting_process import counting_beside
 from storage.engine import Engine
 from storage.table import Table
@@ -19,6 +20,26 @@ from storage.verify import Verdict, Verification
     reply=Reply.ANY,
     flags=Flags.READONLY | Flags.ADMIN | Flags.NO_MULTI,
     complexity="O(rows), beside the other commands",
+    page=Page(
+        text=(
+            "Counts from what is on disk, through fresh descriptors, for one log "
+            "position: the last checkpoint with the log behind it (`log_matched`), the "
+            "row file as a checkpoint at that position leaves it (`rows`, `matched`, "
+            "`corrupt` blocks), and the index (`index_matched`). Later writes change "
+            "none of it."
+        ),
+        arguments=TABLE | {"<field>": "an indexed one", "<value>": "that is counted"},
+        answers=(
+            (
+                "map",
+                (
+                    "`rows` `matched` `log_matched` `index_matched` `corrupt` `ok`; `ok` is 1 "
+                    "only if all three counts agree and nothing is corrupt"
+                ),
+            ),
+        ),
+        errors=NOT_INDEXED | {"MISCONF": "the disk is full, and a checkpoint finds no room"},
+    ),
 )
 def verify(context: Context, table: Table, field: bytes, value: bytes) -> Job:
     engine = context.engine

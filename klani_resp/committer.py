@@ -16,8 +16,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from storage.fs import SyncFailed, final, is_full
+from storage.histogram import Histogram
 from storage.syncer import Syncer
 from storage.wal import Wal
+
+# Bounds of what is counted per sync: 50 us to 25 s.
+SYNC_NS = [step * 10**power for power in range(4, 10) for step in (5, 10, 25)]
 
 
 class Doorbell:
@@ -73,7 +77,7 @@ class Committer:
         self._syncing: int | None = None  # what the sync under way makes durable
         self._is_sync_wanted = False
         self._began_ns = 0
-        self.sync_ns = 0
+        self.syncs = Histogram(SYNC_NS)  # from their start until the loop has seen their end
         syncer.watch(wal.fd)
 
     @property
@@ -122,7 +126,7 @@ class Committer:
             raise
         assert position is not None, "no sync is under way"
         self._wal.synced(position)
-        self.sync_ns += time.perf_counter_ns() - self._began_ns
+        self.syncs.add(time.perf_counter_ns() - self._began_ns)
 
     def rolled(self) -> None:
         """The log has its next segment."""
@@ -161,6 +165,7 @@ class InlineCommitter:
     def __init__(self, wal: Wal, release: Callable[[int], None]) -> None:
         self._wal = wal
         self._release = release
+        self.syncs = Histogram(SYNC_NS)  # none is beside the loop
 
     def wake(self) -> None:
         wal = self._wal

@@ -30,6 +30,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tls_handshake_seconds_max: Annotated[float, Meta(gt=0)] = 10.0
     unixsocket: str = ""
     dir: Annotated[str, Meta(min_length=1)] = "data"
+    metrics_bind: str = "127.0.0.1"
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # of /metrics, /healthz, /readyz; 0: there is none
     backup_dir: str = ""  # of KL.BACKUP; empty: there are no backups
 
     appendfsync: Literal["always", "everysec", "no"] = "always"
@@ -56,6 +58,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connections_max: Positive = 10_000
     listen_backlog_connections: Positive = 511
     output_bytes_max: Positive = 64 << 20  # replies that wait for one connection
+
+    board_bind: str = "127.0.0.1"
+    board_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # of the live board; 0: there is none
+    board_table: str = ""  # that it shows; empty: the default table
+    board_sold: Annotated[str, Meta(pattern=r"^\S+ \S+\Z")] = "is_booked 1"  # an indexed field and its value
+    # Of the metrics port and of the board, each.
+    onlooker_connections_max: Positive = 16
+    onlooker_request_bytes_max: Positive = 8 << 10
+    onlooker_request_seconds_max: Annotated[float, Meta(gt=0)] = 10.0  # its answer included
 
     arguments_max: Positive = 4096
     bulk_bytes_max: Positive = 1 << 20
@@ -85,6 +96,12 @@ OPTIONS = (
     "tls_ca_cert_file",
     "tls_auth_clients",
     "unixsocket",
+    "metrics_bind",
+    "metrics_port",
+    "board_bind",
+    "board_port",
+    "board_table",
+    "board_sold",
     "dir",
     "backup_dir",
     "appendfsync",
@@ -137,6 +154,16 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, help="TCP port (7700); 0 takes a free one")
     _add_access_options(parser)
     parser.add_argument("--unixsocket", metavar="PATH", help="listen on a unix socket too")
+    parser.add_argument("--metrics-bind", metavar="ADDRESS", help="address of the metrics port (127.0.0.1)")
+    parser.add_argument("--board-bind", metavar="ADDRESS", help="address of the live board (127.0.0.1)")
+    parser.add_argument("--board-port", type=int, help="TCP port of the live board (0: there is none)")
+    parser.add_argument("--board-table", metavar="TABLE", help="the table that it shows (the default table)")
+    parser.add_argument(
+        "--board-sold", metavar="'FIELD VALUE'", help="what makes a row a sold one (is_booked 1)"
+    )
+    parser.add_argument(
+        "--metrics-port", type=int, help="TCP port of /metrics, /healthz and /readyz (0: there is none)"
+    )
     parser.add_argument("--dir", metavar="DATA", help="data directory (data)")
     parser.add_argument("--backup-dir", metavar="BACKUPS", help="where KL.BACKUP puts its copies (nowhere)")
     parser.add_argument(

@@ -16,7 +16,9 @@ KEPT_BACK = 32
 
 def fitted(config: Config) -> Config:
     """Raises the process's limit as far as the settings need and may; fewer connections where it may not."""
-    wanted = config.connections_max + KEPT_BACK
+    onlookers = bool(config.metrics_port) + bool(config.board_port)
+    kept_back = KEPT_BACK + onlookers * config.onlooker_connections_max
+    wanted = config.connections_max + kept_back
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return config
@@ -24,7 +26,7 @@ def fitted(config: Config) -> Config:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == wanted:
         return config
-    connections = max(1, soft - KEPT_BACK)
+    connections = max(1, soft - kept_back)
     log.warning(
         "connections_max is %d, not %d: the system allows %d descriptors",
         connections,

@@ -104,10 +104,10 @@ class Facts:
             "log_released": engine.released,
             "log_durable": engine.durable,
         }
-        if not app.is_loading:
+        if app.committer is not None:
             facts |= {
                 "log_commits": engine.wal.groups,
-                "log_sync_ms": getattr(app.committer, "sync_ns", 0) // 1_000_000,
+                "log_sync_ms": app.committer.syncs.total // 1_000_000,
                 "checkpoints": engine.checkpoints,
                 "checkpoint_position": engine.checkpoint_position,
                 "state": "serving" if engine.readonly_reason is None else "readonly_full",
@@ -143,14 +143,14 @@ class Facts:
     def _selling(self) -> Section:
         if self._app.is_loading:
             return {}
-        tables, selling = self._app.engine.tables.values(), self._app.engine.selling
+        found = self._app.engine.selling.statistics()
         return {
-            "holds_live": sum(len(holds) for table in tables for holds in table.sales.holds.values()),
-            "holds_remembered": len(selling.holds),
-            "requests_remembered": sum(len(table.sales.requests) for table in tables),
-            "remembered_bytes": selling.memory.bytes,
-            "remembered_bytes_max": selling.memory.bytes_max,
-            "remembered_seconds": selling.memory.keep_ns // 1_000_000_000,
+            "holds_live": found.holds_live,
+            "holds_remembered": found.holds_remembered,
+            "requests_remembered": found.requests_remembered,
+            "remembered_bytes": found.bytes,
+            "remembered_bytes_max": found.bytes_max,
+            "remembered_seconds": found.keep_seconds,
         }
 
     def _keyspace(self) -> Section:
@@ -169,16 +169,24 @@ def _told(value: object) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
-def _memory() -> Section:
+def resident_bytes() -> int:
+    """The most it ever was, where the system does not say what it is now."""
     pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else _peak_bytes()
+
+
+def _peak_bytes() -> int:
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak_bytes = peak_kib if sys.platform == "darwin" else peak_kib * 1024
-    used = int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else peak_bytes
+    return peak_kib if sys.platform == "darwin" else peak_kib * 1024
+
+
+def _memory() -> Section:
+    used = resident_bytes()
     return {
         "used_memory": used,
         "used_memory_human": f"{used / (1 << 20):.2f}M",
         "used_memory_rss": used,
-        "used_memory_peak": peak_bytes,
+        "used_memory_peak": _peak_bytes(),
         "maxmemory": 0,
         "maxmemory_policy": "noeviction",
     }

@@ -1,8 +1,9 @@
 """Composition root: opens the store, listens, serves, drains, closes. One tree of nurseries has all tasks.
 
 serve            shielded from the caller's cancellation, which only starts the drain
-  services       segments of the log; they end last, when nothing can append any more
-    traffic      connections, loading, checkpoints, room; ends when it is drained, or at the deadline
+  onlookers      metrics port and board, if asked for: they answer from before the start to the end
+    services     segments of the log; they end last, when nothing can append any more
+      traffic    connections, loading, checkpoints, room; ends when it is drained, or at the deadline
 """
 
 from __future__ import annotations
@@ -106,6 +107,19 @@ class Server:
         if warning:
             log.warning("%s", warning)
 
+    async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
+        async with trio.open_nursery() as onlookers:
+            if self._config.metrics_port:
+                from klani_resp.metrics.listener import Metrics  # who does not ask for it does not load it
+
+                await onlookers.start(Metrics(self._app, stop.is_set).serve)
+            if self._config.board_port:
+                from klani_resp.board.board import Board
+
+                await onlookers.start(Board(self._app, stop.is_set).serve)
+            await self._serve_clients(stop, task_status)
+            onlookers.cancel_scope.cancel()
+
     def _listen(self) -> list[str]:
         """The addresses. Raises ListenError, AccessError."""
         self._app.access.configure()
@@ -119,7 +133,7 @@ class Server:
             addresses += ["tls " + describe_address(sock.family, sock.getsockname()) for sock in secured]
         return addresses
 
-    async def _serve(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
+    async def _serve_clients(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         addresses = self._listen()
         log.info("listening on %s", ", ".join(addresses))
         async with trio.open_nursery() as services:

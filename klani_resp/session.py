@@ -21,8 +21,10 @@ from klani_resp.acl.users import DEFAULT, User
 from klani_resp.compiler import Run, refused
 from klani_resp.config import Config
 from klani_resp.dispatcher import NOT_IN_MULTI, Dispatcher, View
+from klani_resp.protocol.encoder import NULL_ARRAYS
 from klani_resp.protocol.errors import INTERNAL_ERROR, OtherProtocol, ParserBug
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
+from klani_resp.transaction import Transaction
 from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")
@@ -64,8 +66,8 @@ class Transport:
 
 class Session:
     __slots__ = (
-        *("_config", "_context", "_dispatcher", "_executing", "_parser", "_pending", "_queue"),
-        *("_queue_bytes", "_spoiled", "_suspended", "_table", "_view"),
+        *("_config", "_context", "_dispatcher", "_executing", "_parser", "_pending", "_suspended"),
+        *("_table", "_transaction", "_view"),
         *("closing", "commands_done", "created_at", "end", "hold", "id", "is_between", "job"),
         *("library_name", "library_version", "more", "name", "protocol", "transport", "used_at", "user"),
     )
@@ -92,9 +94,7 @@ class Session:
         self._table = self._view.tables[2]
         self._parser = RequestParser(limits)
         self._pending: list[Request] = []
-        self._queue: list[Request] | None = None
-        self._queue_bytes = 0
-        self._spoiled = False
+        self._transaction = Transaction(config)
         self._executing = False
         self._suspended: Suspension | None = None
         self._context: Context
@@ -282,26 +282,51 @@ class Session:
 
     def reset(self) -> None:
         self.name = b""
-        self._queue = None
+        self._transaction.queue = None
+        self._transaction.unwatch()
         self.set_protocol(2)
 
+    # --- MULTI, WATCH ---------------------------------------------------------------------------------
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._transaction.queue is not None
+
     def begin_transaction(self) -> None:
-        if self._queue is not None:
-            raise CommandError("ERR MULTI calls can not be nested")
-        self._queue = []
-        self._queue_bytes = 0
-        self._spoiled = False
+        self._transaction.begin()
         self._choose_table()
 
     def discard_transaction(self) -> None:
-        self._take_queue("DISCARD")
+        self._transaction.take("DISCARD")
+        self._transaction.unwatch()
+        self._choose_table()
+
+    def watch(self, keys: list[bytes]) -> None:
+        self._transaction.watch(self._context.engine, keys)
+
+    def unwatch(self) -> None:
+        self._transaction.unwatch()
+
+    def enqueue(self, argv: Request) -> str | None:
+        """As Transaction.add."""
+        return self._transaction.add(argv)
+
+    def spoil_transaction(self) -> None:
+        self._transaction.is_spoiled = True
 
     def execute_transaction(self) -> RawReply:
-        """All queued commands as one frame of the log; a refusal of one does not stop the others."""
-        queue = self._take_queue("EXEC")
-        if self._spoiled:
+        """All queued commands as one frame of the log; a refusal of one does not stop the others. Null, and
+        nothing is done, when a watched row has changed."""
+        context, transaction = self._context, self._transaction
+        queue = transaction.take("EXEC")
+        has_changed = transaction.has_changed(context.engine)
+        transaction.unwatch()
+        self._choose_table()
+        if transaction.is_spoiled:
             raise CommandError("EXECABORT Transaction discarded because of previous errors.")
-        context = self._context
+        if has_changed:
+            context.engine.note(context.engine.appended)
+            return RawReply(NULL_ARRAYS[self.protocol])
         reason = context.engine.readonly_reason
         if reason is not None and self._wants_room(queue):
             raise CommandError(f"EXECABORT Transaction discarded because of: {reason}")
@@ -327,46 +352,14 @@ class Session:
         except Exception:
             return self._bug(argv)
 
-    # --- MULTI's queue --------------------------------------------------------------------------------
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._queue is not None
-
-    def enqueue(self, argv: Request) -> str | None:
-        """Queues a command; answers why not when there is no room, and then EXEC will refuse."""
-        assert self._queue is not None
-        self._queue_bytes += sum(map(len, argv))
-        limits = self._config
-        if (
-            len(self._queue) >= limits.transaction_commands_max
-            or self._queue_bytes > limits.transaction_bytes_max
-        ):
-            self._spoiled = True
-            self._queue.clear()
-            return "ERR transaction is too long"
-        if not self._spoiled:
-            self._queue.append(argv)
-        return None
-
-    def spoil_transaction(self) -> None:
-        self._spoiled = True
-
-    def _take_queue(self, asked_by: str) -> list[Request]:
-        queue, self._queue = self._queue, None
-        if queue is None:
-            raise CommandError(f"ERR {asked_by} without MULTI")
-        self._choose_table()
-        return queue
-
     def _choose_table(self) -> None:
-        tables = self._view.tables if self._queue is None else self._view.queueing
+        tables = self._view.queueing if self.in_transaction else self._view.tables
         self._table = tables[self.protocol]
 
     # --- CLIENT LIST ----------------------------------------------------------------------------------
 
     def describe(self) -> str:
-        now = time.monotonic()
+        now, queue = time.monotonic(), self._transaction.queue
         facts: dict[str, Any] = {
             "id": self.id,
             "addr": self.transport.address,
@@ -375,9 +368,10 @@ class Session:
             "name": self.name.decode("utf-8", "surrogateescape"),
             "age": int(now - self.created_at),
             "idle": int(now - self.used_at),
-            "flags": "x" if self._queue is not None else "N",
+            "flags": "x" if self.in_transaction else "N",
             "db": 0,
-            "multi": -1 if self._queue is None else len(self._queue),
+            "multi": -1 if queue is None else len(queue),
+            "watch": self._transaction.watched,
             "events": "r",
             "user": self.user_name.decode("utf-8", "surrogateescape"),
             "resp": self.protocol,

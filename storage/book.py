@@ -10,8 +10,10 @@ where the last server left it. So time in which no server runs counts for nobody
 from __future__ import annotations
 
 import heapq
+import time
 from collections import deque
 from collections.abc import Generator, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from storage.errors import StoreError
@@ -27,6 +29,16 @@ if TYPE_CHECKING:
 MS = 1_000_000
 STEP_EVENTS = 256
 _CLAIM = int(Verb.CLAIM)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    holds_live: int
+    holds_remembered: int  # live ones too
+    requests_remembered: int
+    bytes: int
+    bytes_max: int
+    keep_seconds: int
 
 
 class Book:
@@ -130,6 +142,7 @@ class Book:
             if hold is not None and hold.state is State.LIVE and hold.deadline <= now:
                 hold.state = State.LAPSED
                 hold.table.sales.strike(hold)
+                hold.table.tally.holds_expired += 1
                 self._remember_end(hold, now)
         while ended:
             hold = self.holds.get(ended[0])
@@ -155,6 +168,18 @@ class Book:
         else:
             found = (hold for holds in table.sales.holds.values() for hold in holds)
         return sorted(found, key=lambda hold: hold.number)
+
+    def statistics(self) -> Statistics:
+        self.expire()
+        sales, memory = [table.sales for table in self._engine.tables.values()], self.memory
+        return Statistics(
+            holds_live=sum(one.holds_live for one in sales),
+            holds_remembered=len(self.holds),
+            requests_remembered=sum(len(one.requests) for one in sales),
+            bytes=memory.bytes,
+            bytes_max=memory.bytes_max,
+            keep_seconds=memory.keep_ns // 1_000_000_000,
+        )
 
     def refuse_held_units(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
         """A counter from which units are held is changed by sales alone. Raises `BUSY`."""
@@ -217,3 +242,7 @@ class Book:
     def uncut(self, journal: list[bytes]) -> None:
         """That checkpoint was given up."""
         self._journal[:0] = journal
+
+
+def unix_ms() -> int:
+    return time.time_ns() // MS

@@ -254,6 +254,7 @@ class Engine(Upkeep):
             self.selling.refuse_held_units(table, row, changes)
         fields[0] = token
         self.write(table, row, _REPLACE, old, fields)
+        table.tally.replaced_rows += 1
         if unlock:
             locks.release(table, row, lease)
 
@@ -301,6 +302,7 @@ class Engine(Upkeep):
         for table, row in keys:
             if not locks.is_free(table, row, now):
                 self.note(table.sales.position)
+                table.tally.locks_refused += 1
                 return None
         token = self.draw_token()
         locks.grant(locks.Lease(token, deadline, owner, keys), now)

@@ -19,5 +19,9 @@ class DamageError(StartError):
     """Acknowledged data is damaged. Names the file, the offset and the log position."""
 
 
+def no_hold(token: int) -> StoreError:
+    return StoreError(f"NOHOLD token {token} is no live hold")
+
+
 def no_row(table: bytes, row: int) -> StoreError:
     return StoreError(f"NOROW no row {table.decode()}:{row}")

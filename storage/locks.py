@@ -7,8 +7,10 @@ leases that ended is bounded: `SWEEP_FROM`, or thrice what was live at once, whi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from typing import TYPE_CHECKING
+
+from storage.tally import LockStatistics
 
 if TYPE_CHECKING:
     from storage.table import Table
@@ -17,6 +19,7 @@ RowKey = tuple["Table", int]
 
 LEASE_MS_MAX = 86_400_000
 SWEEP_FROM = 4_096  # of a table, 160 bytes each: up to here a grant does nothing about old ones
+COUNTED_AT_ONCE = 1024
 SPARSE_BYTES = 400  # per lease: a dict that only grew has 120 at most
 
 
@@ -62,6 +65,7 @@ def grant(lease: Lease, now: int) -> None:
     for table, row in lease.rows:
         leases = table.leases
         leases[row] = lease
+        table.tally.locks_granted += 1
         if len(leases) > SWEEP_FROM:
             _sweep_some(table, now)
 
@@ -102,6 +106,7 @@ def _pack(leases: dict[int, Lease]) -> None:
 def release(table: Table, row: int, lease: Lease) -> None:
     """Lets go of one row; the others of the lease stay locked."""
     del table.leases[row]
+    table.tally.locks_released += 1
     if len(lease.rows) > 1:
         lease.rows = tuple(key for key in lease.rows if key != (table, row))
 
@@ -112,3 +117,17 @@ def live(table: Table, now: int) -> Iterator[tuple[int, Lease]]:
         lease = table.leases[row]
         if lease.rows:
             yield row, lease
+
+
+def count(table: Table, now: int) -> Generator[None, None, LockStatistics]:
+    """In steps; all of it is as of the first one. The end of a lease is no event: the leases that came to it
+    are what is missing of all that were granted."""
+    tally = table.tally
+    granted, released, refused = tally.locks_granted, tally.locks_released, tally.locks_refused
+    leases = list(table.leases.values()) if granted > released else []
+    live = 0
+    for at in range(0, len(leases), COUNTED_AT_ONCE):
+        # One that was live then still has a deadline behind `now`; a hold has no rows here.
+        live += sum(lease.deadline > now and bool(lease.rows) for lease in leases[at : at + COUNTED_AT_ONCE])
+        yield
+    return LockStatistics(granted, released, granted - released - live, live, refused)

@@ -6,7 +6,6 @@ stand for is in storage.book.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,8 @@ import msgspec
 
 from storage import events, locks
 from storage import format as fmt
-from storage.book import MS, Book
-from storage.errors import StoreError
+from storage.book import Book, unix_ms
+from storage.errors import StoreError, no_hold
 from storage.events import Event, Verb
 from storage.holds import Hold, State, digest_of
 from storage.index import Posting
@@ -98,6 +97,7 @@ class Selling(Book):
         sales = table.sales
         is_looked_at = sales.looked_at == table.position
         self._engine.write(table, row, _CLAIM, old, fields)
+        table.tally.plain_claims += 1
         if is_looked_at:
             sales.looked_at = table.position
         if old[2] != fmt.NO_OWNER:
@@ -112,6 +112,7 @@ class Selling(Book):
             event.answer = _pack(ids) if terms.request else b""
         digest = None if wanted.field else digest_of(terms.owner) if terms.owner else fmt.NO_OWNER
         self._sell(table, ids, fmt.Kind.CLAIM, self._with_units(table, changes, wanted, ids), digest, event)
+        table.tally.claimed(len(ids), wanted.units)
 
     def hold(
         self, table: Table, criteria: Criteria, px_ms: int, wanted: Wanted, terms: Terms, replacing: int
@@ -131,9 +132,11 @@ class Selling(Book):
         event.token, event.replacing = token, 0 if mine is None else replacing
         event.deadline = self.deadline_ms(px_ms)
         event.criteria = {name.decode(): value for name, value in criteria.items()}
-        answer = [token, ids, _unix_ms() + px_ms]
+        answer = [token, ids, unix_ms() + px_ms]
         event.answer = _pack(answer) if terms.request else b""
         self._log(table, [], event)
+        table.tally.holds_begun += 1
+        table.tally.holds_replaced += mine is not None
         return answer
 
     def _known(self, table: Table, terms: Terms) -> Any:
@@ -145,7 +148,9 @@ class Selling(Book):
         self._engine.note(position)
         if args != terms.args:
             raise StoreError("REQUEST this id was used with other arguments")
-        return _unpack(answer)
+        given = _unpack(answer)
+        table.tally.repeated_claims += type(given) is list  # a refund's is a number
+        return given
 
     def _replaced(self, table: Table, owner: bytes, number: int) -> Hold | None:
         hold = self.holds.get(number)
@@ -223,7 +228,7 @@ class Selling(Book):
         self.expire()
         hold = self.holds.get(number)
         if hold is None:
-            raise _no_hold(number)
+            raise no_hold(number)
         return hold.table
 
     def confirm(self, number: int, changes: dict[bytes, Value], args: bytes) -> list[int]:
@@ -242,8 +247,9 @@ class Selling(Book):
         wanted = Wanted(ids=hold.ids, field=hold.field.encode() or None, units=hold.units)
         event = Event(Verb.CONFIRM, table.number, self.store_ms(), number, hold.ids, hold.holder, args=args)
         ids = list(hold.ids)
-        digest = None if hold.units else hold.digest
+        digest, is_late = None if hold.units else hold.digest, hold.state is not State.LIVE
         self._sell(table, ids, fmt.Kind.CONFIRM, self._with_units(table, changes, wanted, ids), digest, event)
+        table.tally.confirmed(len(ids), hold.units, is_late)
         return ids
 
     def _gone(self, hold: Hold) -> list[int]:
@@ -274,18 +280,19 @@ class Selling(Book):
         if hold is None:
             return 0
         self._log(hold.table, [], Event(Verb.RELEASE, hold.table.number, self.store_ms(), number, hold.ids))
+        hold.table.tally.holds_released += 1
         return hold.size
 
     def extend(self, number: int, px_ms: int) -> int:
         """The new deadline as unix ms. Raises `NOHOLD`."""
         hold = self._live(number)
         if hold is None:
-            raise _no_hold(number)
+            raise no_hold(number)
         deadline = self.deadline_ms(px_ms)
         self._log(
             hold.table, [], Event(Verb.EXTEND, hold.table.number, self.store_ms(), number, deadline=deadline)
         )
-        return _unix_ms() + px_ms
+        return unix_ms() + px_ms
 
     def _live(self, number: int) -> Hold | None:
         self.expire()
@@ -328,6 +335,7 @@ class Selling(Book):
             changes = changes | {wanted.field: total}
         digest_after = None if wanted.field else fmt.NO_OWNER
         self._sell(table, mine, fmt.Kind.RETURN, changes, digest_after, event)
+        table.tally.returned(len(mine), wanted.units)
         table.sales.freed()
         return count
 
@@ -389,11 +397,3 @@ class Selling(Book):
         self.apply(event, body, engine.appended)
         table.sales.position = engine.appended
         engine.note(engine.appended)
-
-
-def _no_hold(number: int) -> StoreError:
-    return StoreError(f"NOHOLD token {number} is no live hold")
-
-
-def _unix_ms() -> int:
-    return time.time_ns() // MS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from storage import format as fmt
@@ -11,6 +12,7 @@ from storage.locks import Lease
 from storage.rows import Rows
 from storage.schema import Schema
 from storage.table_sales import TableSales
+from storage.tally import TableStatistics, Tally
 
 
 class Table:
@@ -28,6 +30,7 @@ class Table:
         "rows",
         "sales",
         "schema",
+        "tally",
         "unswept",
     )
 
@@ -41,6 +44,7 @@ class Table:
         self.unswept: list[int] = []  # rows whose leases are still to be looked at in this round
         self.position = 0
         self.sales = TableSales()
+        self.tally = Tally()
         self.record_bytes = fmt.RECORD.size + schema.record_bytes
         self.read = self.rows.read
         self.pack = schema.log_record.pack
@@ -66,3 +70,13 @@ class Table:
 
     def bytes_used(self) -> int:
         return len(self.rows.present) * self.schema.record_bytes
+
+    def statistics(self) -> TableStatistics:
+        """But for its locks: those have to be counted (`locks.count`)."""
+        return TableStatistics(
+            rows=len(self.rows.present),
+            bytes=self.bytes_used(),
+            holds_live=self.sales.holds_live,
+            held_rows=len(self.sales.held),
+            tally=replace(self.tally),
+        )

@@ -27,6 +27,7 @@ class TableSales:
         "criteria",
         "held",
         "holds",
+        "holds_live",
         "looked_at",
         "position",
         "requests",
@@ -42,6 +43,7 @@ class TableSales:
         self.held = BitMap()
         self.criteria: dict[tuple[tuple[str, Any], ...], Criteria] = {}  # of holds: few, and of many holds
         self.holds: dict[bytes, set[Hold]] = {}  # live ones, by owner's digest
+        self.holds_live = 0  # of all owners
         self.sold: dict[bytes, int] = {}
         self.units_held: dict[tuple[int, str], int] = {}  # row and counter
         self.units_sold: dict[tuple[bytes, int, str], int] = {}  # owner's digest, row and counter
@@ -102,6 +104,7 @@ class TableSales:
 
     def enlist(self, hold: Hold) -> None:
         self.holds.setdefault(hold.digest, set()).add(hold)
+        self.holds_live += 1
         if hold.units:
             key = (hold.ids[0], hold.field)
             self.units_held[key] = self.units_held.get(key, 0) + hold.units
@@ -117,6 +120,7 @@ class TableSales:
         if mine is None or hold not in mine:
             return
         mine.discard(hold)
+        self.holds_live -= 1
         if not mine:
             del self.holds[hold.digest]
         if hold.units:

@@ -31,12 +31,15 @@ from storage import format as fmt
 from storage.archive import Archive
 from storage.ballast import Ballast
 from storage.fs import Fs, SyncFailed, final, is_full
+from storage.histogram import Histogram
 from storage.log_reader import Batch
 
 SEGMENT_BYTES = 64 << 20
 NEXT_NAME = "next.tmp"  # the segment to come
 PREPARED_FROM = 1 / 4  # of a segment in use: from here on the next one should be there
 SMALL = 1 / 4  # of a segment: what a log takes that has to make do with the last room there is
+GROUP_FRAMES = [1 << n for n in range(12)]  # bounds of what is counted per group
+GROUP_BYTES = [256 << 2 * n for n in range(9)]
 
 
 def segment_name(first: int, epoch: int) -> str:
@@ -91,12 +94,17 @@ class Wal:
         self._salt = 0
         self._crc = 0
         self.failed = False
-        self.groups = 0
+        self.group_frames = Histogram(GROUP_FRAMES)  # a frame is what one command wrote, or one MULTI
+        self.group_bytes = Histogram(GROUP_BYTES)
         self.segments: list[tuple[int, Path]] = []
 
     @property
     def pending(self) -> bool:
         return bool(self._queue)
+
+    @property
+    def groups(self) -> int:
+        return self.group_bytes.count
 
     @property
     def released(self) -> int:
@@ -156,11 +164,12 @@ class Wal:
             self._write(payload)
         except OSError as error:
             if is_full(error):
-                self._queue.insert(0, payload)
+                self._queue = queue
             else:
                 self.failed = True
             raise
-        self.groups += 1
+        self.group_frames.add(len(queue))
+        self.group_bytes.add(len(payload))
 
     def synced(self, position: int) -> None:
         """A sync of `fd` that began when `written` was `position` has succeeded."""

@@ -9,7 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import redis
@@ -21,10 +21,12 @@ Client = Any  # redis-py does not type execute_command
 FIGURES: Counter[str] = Counter()
 
 PACKAGES = {
+    "chromedriver": "chromium-driver",
     "redis-cli": "redis-tools",
     "redis-benchmark": "redis-tools",
     "redis-server": "redis-server",
     "postgres": "postgresql",
+    "prometheus-redis-exporter": "prometheus-redis-exporter",
     "script": "bsdutils",
     "strace": "strace",
 }
@@ -118,7 +120,14 @@ def pairs_of(reply: Any) -> dict[Any, Any]:
     return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
-@pytest.fixture
+def lacking(reason: str) -> NoReturn:
+    """The test cannot run here: skipped, or failed where none may be."""
+    if os.environ.get("KLANI_NO_SKIP") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
 def need() -> Callable[[str], str]:
     """Where a program is; without it the test is skipped, or fails where none may be."""
 
@@ -128,9 +137,7 @@ def need() -> Callable[[str], str]:
             reason = (
                 f"{program} is not installed; on Debian: apt-get install {PACKAGES.get(program, program)}"
             )
-            if os.environ.get("KLANI_NO_SKIP") == "1":
-                pytest.fail(reason)
-            pytest.skip(reason)
+            lacking(reason)
         return found
 
     return find

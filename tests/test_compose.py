@@ -62,10 +62,13 @@ def test_the_server_takes_its_options(services: dict[str, dict[str, Any]]) -> No
     config = from_argv(options)
     assert program == "klani-resp"
     assert 'klani-resp = "klani_resp.__main__:main"' in pyproject()
-    published, _, inside = services["server"]["ports"][0].rpartition(":")
-    assert published.startswith("127.0.0.1:"), "there is no password: it is not for everybody's network"
-    assert config.port == int(inside)
-    assert config.bind == "0.0.0.0"
+    listening = ((config.bind, config.port), (config.metrics_bind, config.metrics_port))
+    for port, (bind, inside) in zip(services["server"]["ports"], listening, strict=True):
+        assert port == f"127.0.0.1:{inside}:{inside}", (
+            "there is no password: it is not for everybody's network"
+        )
+        assert bind == "0.0.0.0"
+    assert f"http://127.0.0.1:{config.metrics_port}/readyz" in services["server"]["healthcheck"]["test"][-1]
     assert config.dir in [volume.split(":")[1] for volume in services["server"]["volumes"]]
     grace = re.fullmatch(r"(\d+)s", services["server"]["stop_grace_period"])
     assert grace is not None

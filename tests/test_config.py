@@ -20,8 +20,9 @@ def test_defaults() -> None:
 
 def test_each_option_of_argv() -> None:
     argv = "--bind ::1 --port 0 --dir d --appendfsync everysec --unixsocket /s --default-table t --lease-ms 5"
-    history = ["--history-keep-days", "0.5", "--history-bytes-max", "0"]
-    assert from_argv([*argv.split(), "--checkpoint-bytes", "9", "--ballast-bytes", "0", *history]) == Config(
+    more = ["--history-keep-days", "0.5", "--history-bytes-max", "0"]
+    more += ["--metrics-bind", "::2", "--metrics-port", "7701"]
+    assert from_argv([*argv.split(), "--checkpoint-bytes", "9", "--ballast-bytes", "0", *more]) == Config(
         bind="::1",
         port=0,
         dir="d",
@@ -33,6 +34,8 @@ def test_each_option_of_argv() -> None:
         ballast_bytes=0,
         history_keep_days=0.5,
         history_bytes_max=0,
+        metrics_bind="::2",
+        metrics_port=7701,
     )
 
 
@@ -54,6 +57,11 @@ def test_argv_wins_over_the_file(tmp_path: Path) -> None:
         ("history_keep_days = -1", "Expected `float` >= 0.0 - at `$.history_keep_days`"),
         ("history_keep_days = inf", "Expected `float` <= 36500.0 - at `$.history_keep_days`"),
         ("history_bytes_max = -1", "Expected `int` >= 0 - at `$.history_bytes_max`"),
+        ("metrics_port = 65536", "Expected `int` <= 65535 - at `$.metrics_port`"),
+        (
+            "onlooker_request_seconds_max = 0.0",
+            "Expected `float` > 0.0 - at `$.onlooker_request_seconds_max`",
+        ),
         ("lease_ms = 0", "Expected `int` >= 1 - at `$.lease_ms`"),
         ('appendfsync = "never"', "Invalid enum value 'never' - at `$.appendfsync`"),
         ('default_table = "a b"', "$.default_table"),

@@ -22,8 +22,9 @@ from storage.errors import StartError
 from storage.fs import OsFs, SyncFailed, is_full
 from tests.fake_disk import FakeDisk
 from tests.proof import LONG
+from tests.selling_till import SellingTill
 from tests.store import assert_sound
-from tests.till import REFUSED, Ended, Till, story
+from tests.till import REFUSED, Ended, Till
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 CODES = (errno.EIO, *FULL)
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.proof
 
 def perform(till: Till, steps: int) -> None:
     """The whole story; the disk is well again so many steps after it failed. Raises Ended or StartError."""
-    for step in story():
+    for step in till.story():
         step(till)
         if step is not Till.stop:
             till.look_for_room()
@@ -48,23 +49,27 @@ def perform(till: Till, steps: int) -> None:
                 till.disk.fail_at = 0
 
 
-def calls_of_story() -> list[str]:
-    till = Till(FakeDisk())
+def calls_of_story(kind: type[Till]) -> list[str]:
+    till = kind(FakeDisk())
     perform(till, ONCE)
+    assert till.refused == 0
     return till.disk.log
 
 
-CALLS = calls_of_story()
+TILLS = (Till, SellingTill)
+CALLS = {kind: calls_of_story(kind) for kind in TILLS}
 
 
-def survive(call: int, code: int, steps: int) -> Till:
-    till = Till(FakeDisk())
+def survive(call: int, code: int, steps: int, kind: type[Till] = Till) -> Till:
+    till = kind(FakeDisk())
     till.disk.fail(call, lambda: OSError(code, os.strerror(code)), sticky=steps > ONCE)
-    what = CALLS[call - 1]
+    what = CALLS[kind][call - 1]
     try:
         perform(till, steps)
     except (Ended, StartError) as error:
-        print(f"replay: survive({call}, {code}, {steps}) fails {what!r}, ends with {error!r}")
+        print(
+            f"replay: survive({call}, {code}, {steps}, {kind.__name__}) fails {what!r}, ends with {error!r}"
+        )
         if code in FULL and steps == ONCE:
             assert isinstance(error, StartError) or what.startswith(FINAL), "a full disk is waited for"
         fates: list[Callable[[], FakeDisk]] = [
@@ -75,7 +80,7 @@ def survive(call: int, code: int, steps: int) -> Till:
         for fate in fates if LONG else [fates[call % len(fates)]]:
             go_on(till, fate())
     else:
-        print(f"replay: survive({call}, {code}, {steps}) fails {what!r}, goes on")
+        print(f"replay: survive({call}, {code}, {steps}, {kind.__name__}) fails {what!r}, goes on")
         assert not what.startswith("fsync"), "a failed sync is the end"
         assert code in FULL or what.startswith((*READING, "close")), "an error of a write is the end"
         go_on(till, till.disk.killed())
@@ -84,13 +89,14 @@ def survive(call: int, code: int, steps: int) -> Till:
 
 def go_on(before: Till, disk: FakeDisk) -> None:
     """A start on a disk that is well: all that was answered is there, and sales go on."""
-    till = Till(disk)
-    till.book, till.asked = dict(before.book), list(before.asked)
+    till = type(before)(disk)
+    till.take_over(before)
     till.start()
     for _ in range(LOOKS_MAX):
         till.look_for_room()
     assert till.engine.readonly_reason is None
     assert_sound(till.engine, disk)
+    till.look_again()
     till.sell(1, 9)
     assert till.book[1] == 9
     till.checkpoint()
@@ -103,34 +109,38 @@ def go_on(before: Till, disk: FakeDisk) -> None:
     assert_sound(till.engine, till.disk)
 
 
-def refused(figure: Figure, code: int, steps: int, part: int = 0, parts: int = 1) -> int:
+def refused(figure: Figure, kind: type[Till], code: int, steps: int, part: int = 0, parts: int = 1) -> int:
     """How many sales were, when each call fails that can: those of the part."""
-    can = [at for at, what in enumerate(CALLS, 1) if code not in FULL or not what.startswith(READING)]
+    can = [at for at, what in enumerate(CALLS[kind], 1) if code not in FULL or not what.startswith(READING)]
     mine = can[part::parts]
     figure("A6 calls that failed", len(mine))
-    return sum(survive(call, code, steps).refused for call in mine)
+    return sum(survive(call, code, steps, kind).refused for call in mine)
 
 
-def test_the_story_touches_the_disk_often() -> None:
-    assert len(CALLS) >= 400
+def test_the_stories_touch_the_disk_often() -> None:
+    assert len(CALLS[Till]) >= 400
+    assert len(CALLS[SellingTill]) >= 300
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_each_call_fails_with_an_error_that_is_final(part: int, figure: Figure) -> None:
-    assert refused(figure, errno.EIO, ONCE, part, 4) == 0
+@pytest.mark.parametrize("kind", TILLS)
+def test_each_call_fails_with_an_error_that_is_final(kind: type[Till], part: int, figure: Figure) -> None:
+    assert refused(figure, kind, errno.EIO, ONCE, part, 4) == 0
     if LONG:
-        assert refused(figure, errno.EIO, FOR_GOOD, part, 4) == 0
+        assert refused(figure, kind, errno.EIO, FOR_GOOD, part, 4) == 0
 
 
 @pytest.mark.parametrize("code", FULL, ids=errno.errorcode.get)
-def test_each_call_finds_the_disk_full_once(code: int, figure: Figure) -> None:
-    refused(figure, code, ONCE)
+@pytest.mark.parametrize("kind", TILLS)
+def test_each_call_finds_the_disk_full_once(kind: type[Till], code: int, figure: Figure) -> None:
+    refused(figure, kind, code, ONCE)
 
 
 @pytest.mark.parametrize("steps", [A_WHILE, FOR_GOOD], ids=["a while", "for good"])
 @pytest.mark.parametrize("code", FULL if LONG else FULL[:1], ids=errno.errorcode.get)
-def test_the_disk_is_full_from_each_call_on(code: int, steps: int, figure: Figure) -> None:
-    assert refused(figure, code, steps) > 0
+@pytest.mark.parametrize("kind", TILLS)
+def test_the_disk_is_full_from_each_call_on(kind: type[Till], code: int, steps: int, figure: Figure) -> None:
+    assert refused(figure, kind, code, steps) > 0
 
 
 # --- KL.VERIFY ----------------------------------------------------------------------------------------------

@@ -216,7 +216,7 @@ def exit_status(
     record = HerdRecord(tally, failures, 1.0, 0.5)
     with raw_log(directory) as log:
         options = Options(users=2, seats=2, flow=flow)
-        return herd.conclude(options, record, Stored(len(stored), stored, 2), {}, log)
+        return herd.conclude(options, record, Stored(len(stored), stored, 2), {}, [], log, None)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from queue import SimpleQueue
 
 import pytest
 
-from tests.kill_points import SCRIPTS, Point, points_of, run_point
+from tests.kill_points import SCRIPTS, run_point
+from tests.kill_trace import Point, points_of
 from tests.proof import scaled
 from tests.zygote import Zygote
 
 AT_A_TIME = 2
 SEEDS = scaled(1, 3)
-LEAST = {"new_store": 60, "sales": 70, "syncs": 12}
+LEAST = {"new_store": 60, "sales": 70, "syncs": 12, "selling": 115}
 
 pytestmark = pytest.mark.proof
 
@@ -51,7 +52,7 @@ def run_all(name: str, seed: int, plant: str = "", share: int = 1) -> tuple[int,
                 idle.put(mine)
 
         calls, _ = run_point(honest, script, None)
-        points = points_of(script, calls)[::share]
+        points = points_of(calls)[::share]
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             outcomes = list(pool.map(run, points))
     return len(points), sum(died for died, _ in outcomes), [wrong for _, wrong in outcomes if wrong]
@@ -76,4 +77,11 @@ def test_a_batch_that_is_never_written_is_caught(need: Callable[[str], str]) -> 
     """Of the check itself: a server that skips one write to the log in four."""
     need("strace")
     _, _, wrong = run_all("sales", 0, "batch never written", share=6)
+    assert len(wrong) > 3
+
+
+def test_a_resend_that_buys_again_is_caught(need: Callable[[str], str]) -> None:
+    """Of the check itself: a server that has no memory of requests."""
+    need("strace")
+    _, _, wrong = run_all("selling", 0, "no memory of requests", share=6)
     assert len(wrong) > 3

@@ -6,7 +6,7 @@ The book has what was answered. What was asked for and not answered may have tak
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from commands.registry import load
@@ -22,7 +22,7 @@ from storage.fs import is_full
 from storage.verify import Verification
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk
-from tests.store import FakeClock, contents, open_store
+from tests.store import Contents, FakeClock, contents, open_store
 
 OPTIONS = EngineOptions(segment_bytes=2048, ballast_bytes=2048)
 REFUSED = "-MISCONF Errors writing to the log: "
@@ -41,9 +41,14 @@ class Asked:
 
     position: int
     rows: dict[int, int]
+    after: Contents = field(default_factory=dict)  # all that the store holds then
+    words: tuple[bytes | str | int, ...] = ()
+    reply: str = ""
 
 
 class Till:
+    counted = b"seats"  # the table that KL.VERIFY is asked for
+
     def __init__(self, disk: FakeDisk) -> None:
         self.disk = disk
         self.book: dict[int, int] = {}
@@ -120,7 +125,10 @@ class Till:
         except StorageFailed as error:
             raise Ended from error
         while self.asked and self.asked[0].position <= self.engine.released:
-            self.book |= self.asked.pop(0).rows
+            self.answered(self.asked.pop(0))
+
+    def answered(self, asked: Asked) -> None:
+        self.book |= asked.rows
 
     # --- what is asked --------------------------------------------------------------------------------
 
@@ -140,7 +148,7 @@ class Till:
             return
         key = f"seats:{row}"
         if self.ask("KL.SEEK", key) == "$-1\r\n":
-            self._expect(self.ask("KL.INSERT", key, "state", state, "note", NOTE), ":1\r\n", {row: state})
+            self.expect(self.ask("KL.INSERT", key, "state", state, "note", NOTE), ":1\r\n", {row: state})
             self.commit()
             return
         token = self.ask("KL.TRYLOCK", key)
@@ -148,7 +156,7 @@ class Till:
             self.refused += 1
             return
         reply = self.ask("KL.REPLACE", key, token[1:-2], "state", state)
-        self._expect(reply, "+OK\r\n", {row: state})
+        self.expect(reply, "+OK\r\n", {row: state})
         self.commit()
         assert self.ask("KL.UNLOCK", key, token[1:-2]) == ":1\r\n", "never refused"
 
@@ -164,10 +172,10 @@ class Till:
             assert replies.endswith("-EXECABORT Transaction discarded because of previous errors.\r\n")
             self.refused += 1
             return
-        self._expect(replies, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n:1\r\n", {row: state, other: state})
+        self.expect(replies, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:1\r\n:1\r\n", {row: state, other: state})
         self.commit()
 
-    def _expect(self, reply: str, accepted: str, rows: dict[int, int]) -> None:
+    def expect(self, reply: str, accepted: str, rows: dict[int, int]) -> None:
         if reply.startswith(REFUSED):
             assert self.engine.readonly_reason is not None
             self.refused += 1
@@ -179,9 +187,13 @@ class Till:
         """Never a wrong count: all agree, or an error that says why there is none."""
         self.commit()
         engine = self.engine
-        if not engine.tables or engine.durable < engine.appended or engine.readonly_reason is not None:
+        if (
+            self.counted not in engine.tables
+            or engine.durable < engine.appended
+            or engine.readonly_reason is not None
+        ):
             return
-        table = self.engine.table(b"seats")
+        table = engine.table(self.counted)
         question = Verification(self.engine, table, b"state", 1, InPlace(self.disk))
         question.start()
         try:
@@ -206,6 +218,16 @@ class Till:
         assert shown in allowed, f"{shown} is none of {allowed}"
         self.book = shown
         self.asked.clear()
+
+    def take_over(self, before: Till) -> None:
+        """The book of one whose process has ended."""
+        self.book, self.asked = dict(before.book), list(before.asked)
+
+    def look_again(self) -> None:
+        """Behind a start on a disk that is well."""
+
+    def story(self) -> list[Step]:
+        return story()
 
 
 Step = Callable[[Till], None]

@@ -105,6 +105,7 @@ def _be_a_server(argv: list[str], log: int, gate: int) -> None:
 def _plant(name: str) -> None:
     """A bug, so that a test can show that it is caught."""
     from storage import locks
+    from storage.selling import Selling
     from storage.table import Table
     from storage.wal import Wal
 
@@ -119,6 +120,8 @@ def _plant(name: str) -> None:
             wal._fs = fs
 
         Wal._write = write  # type: ignore[method-assign, assignment]  # the planted bug is the patch
+    if name == "no memory of requests":
+        Selling._known = lambda *_: None  # type: ignore[method-assign]  # the planted bug is the patch
     if name == "no locks":
         locks.is_free = lambda *_: True
 

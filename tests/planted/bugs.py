@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug
 from tests.planted.history_bugs import HISTORY_BUGS
+from tests.planted.refund_bugs import REFUND_BUGS
 from tests.planted.selling_bugs import SELLING_BUGS
 
 TORN, BYTES = "tests/test_torn_tail.py::", "tests/test_log_bytes.py::"
@@ -333,8 +334,8 @@ BUGS = (
     Bug(
         "a refusal is not held",
         "klani_resp/compiler.py",
-        "    engine.note(engine.appended)\n    return error_reply(error.text)",
-        "    return error_reply(error.text)",
+        "    engine.note(engine.appended)\n    statistics.fail(error.text)",
+        "    statistics.fail(error.text)",
         (SESSION + UNSEEN + "[KL.SEEK 1 nope--ERR unknown field 'nope']",),
     ),
     Bug(
@@ -367,6 +368,7 @@ BUGS = (
     ),
     *HISTORY_BUGS,
     *SELLING_BUGS,
+    *REFUND_BUGS,
 )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.sim.commands import Command, Fields, Hold, Multi, Replace, token_of
+from tests.sim.commands import Command, Fields, Multi, Replace, makes_hold, token_of
 from tests.sim.paths import Path
 
 Shown = dict[int, Fields]
@@ -61,7 +61,7 @@ class Book:
         if isinstance(command, Multi) and isinstance(reply, tuple):
             return tuple(map(self.with_plain_deadlines, command.parts, reply))
         token = token_of(command, reply)
-        if not isinstance(command, Hold) or token is None:
+        if not makes_hold(command) or token is None:
             return reply
         told = self._deadlines.setdefault(token, [])
         if reply[2] not in told:

@@ -2,8 +2,9 @@
 
 A reply is: a token or None (TRYLOCK); the row's fields or None (SEEK); whether the row is listed (INTERSECT);
 "OK" (REPLACE); a number (UNLOCK, INSERT, RELEASE); ids (CLAIM, CONFIRM); token, ids and deadline, or no ids
-(HOLD); True (EXTEND); a tuple of these (MULTI); the first word of an error, and the ids behind RESOLD. `LOST`
-stands where no reply came.
+(HOLD); True (EXTEND); (token, owner, ids, ms left) of each (HOLDS); verb, token of a lock, owner, request and
+fields of each write (HISTORY); a tuple of these (MULTI); the first word of an error, and the ids behind
+RESOLD. `LOST` stands where no reply came.
 
 Rows of a hall are in a table of their own: the selling verbs choose among those that have the hall's number.
 """
@@ -22,6 +23,11 @@ HALLS = b"halls"
 HALLS_FROM = 1 << 20  # rows from here on are of this table
 ROWS_PER_HALL = 16
 HALL_SCHEMA = (*SCHEMA, b"hall", b"U32", b"INDEX")
+DOORS = b"doors"  # sold by units of a counter, which stands in `writer`
+DOORS_FROM = 1 << 24
+DOOR_SCHEMA = tuple(b"COUNTER" if word == b"U64" and at == 4 else word for at, word in enumerate(SCHEMA))
+PAST_WRITES = 3  # of a row, that KL.HISTORY is asked for
+TABLES = {TABLE: SCHEMA, HALLS: HALL_SCHEMA, DOORS: DOOR_SCHEMA}
 DEFAULT_LEASE_MS = 10_000
 
 Fields = tuple[int, int, int, bytes]  # state, writer, prev, note
@@ -100,7 +106,7 @@ class Insert:
 
     def words(self) -> list[bytes]:
         words = [b"KL.INSERT", _key(self.row), *_pairs(self.fields)]
-        return words if self.row < HALLS_FROM else [*words, b"hall", _hall(self.row)]
+        return [*words, b"hall", _hall(self.row)] if _table(self.row) == HALLS else words
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +145,11 @@ class Hold:
 class Confirm:
     token: int
     fields: Fields
+    of_units: bool = False  # the note is all that it may set then
 
     def words(self) -> list[bytes]:
-        return [b"KL.CONFIRM", b"%d" % self.token, b"SET", *_pairs(self.fields)]
+        words = _pairs(self.fields)
+        return [b"KL.CONFIRM", b"%d" % self.token, b"SET", *(words[-2:] if self.of_units else words)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +169,71 @@ class Extend:
         return [b"KL.EXTEND", b"%d" % self.token, b"PX", b"%d" % self.ms]
 
 
-Selling = Claim | Hold | Confirm | Release | Extend
-Single = TryLock | Seek | Find | Replace | Unlock | Insert | Selling
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Units of a counter, claimed; or with `ms` held."""
+
+    row: int
+    units: int
+    owner: bytes
+    ms: int | None = None
+    most: int | None = None
+    request: bytes | None = None
+
+    def words(self) -> list[bytes]:
+        words = [b"KL.CLAIM" if self.ms is None else b"KL.HOLD", DOORS, b"IDS", b"1", b"%d" % self.row]
+        words += [b"TAKE", b"%d" % self.units, b"FROM", b"writer", b"FOR", self.owner]
+        if self.ms is not None:
+            words += [b"PX", b"%d" % self.ms]
+        if self.most is not None:
+            words += [b"MAX", b"%d" % self.most]
+        return _known_as(words, self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Rows that get `fields`; or with `units` so many of the one row's counter."""
+
+    rows: tuple[int, ...]
+    owner: bytes
+    fields: Fields = EMPTY
+    units: int = 0
+    request: bytes | None = None
+
+    def words(self) -> list[bytes]:
+        words = [b"KL.RETURN", _table(self.rows[0]), b"FOR", self.owner, *(b"%d" % row for row in self.rows)]
+        if self.units:
+            words += [b"TAKE", b"%d" % self.units, b"FROM", b"writer"]
+        else:
+            words += [b"SET", *_pairs(self.fields)]
+        return _known_as(words, self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """What an owner holds in the table that the rows are of; it holds nothing in other rows of it."""
+
+    rows: tuple[int, ...]
+    owner: bytes
+
+    def words(self) -> list[bytes]:
+        return [b"KL.HOLDS", _table(self.rows[0]), b"FOR", self.owner]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The last writes of a row, newest first."""
+
+    row: int
+
+    def words(self) -> list[bytes]:
+        return [b"KL.HISTORY", _key(self.row), b"LIMIT", b"%d" % PAST_WRITES]
+
+
+Buying = Claim | Hold | Take | Return  # what may have a REQUEST
+Selling = Buying | Confirm | Release | Extend | Holds
+Read = Seek | Find | Holds | Past
+Single = Past | TryLock | Seek | Find | Replace | Unlock | Insert | Selling
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +255,7 @@ def rows_of(command: Command) -> tuple[int, ...]:
     """Those that it names; the rows of a hold's token are for the model to say."""
     if isinstance(command, Multi):
         return tuple(row for part in command.parts for row in rows_of(part))
-    if isinstance(command, TryLock | Unlock):
+    if isinstance(command, TryLock | Unlock | Return | Holds):
         return command.rows
     if isinstance(command, Claim | Hold):
         return command.hall
@@ -194,7 +265,7 @@ def rows_of(command: Command) -> tuple[int, ...]:
 def is_read(command: Command) -> bool:
     if isinstance(command, Multi):
         return all(map(is_read, command.parts))
-    return isinstance(command, Seek | Find)
+    return isinstance(command, Read)
 
 
 def request(command: Command) -> bytes:
@@ -221,9 +292,13 @@ def plain(command: Command, reply: Any) -> Any:
         return tuple(fields[name] for name in FIELDS)
     if isinstance(command, Find):
         return reply == [command.row]
-    if isinstance(command, Claim | Confirm):
+    if isinstance(command, Holds):
+        return tuple((token, owner, tuple(ids), ms_left) for token, owner, ids, ms_left in reply)
+    if isinstance(command, Past):
+        return tuple(map(_write, reply))
+    if isinstance(command, Claim | Confirm) or (isinstance(command, Take) and command.ms is None):
         return tuple(reply)
-    if isinstance(command, Hold):
+    if isinstance(command, Hold | Take):
         return (reply[0], tuple(reply[1]), reply[2]) if reply else ()
     if isinstance(command, Extend):
         return isinstance(reply, int)
@@ -234,7 +309,7 @@ def token_of(command: Command, reply: Any) -> int | None:
     """The fencing token that a reply told of."""
     if isinstance(command, TryLock) and isinstance(reply, int):
         return reply
-    if isinstance(command, Hold) and isinstance(reply, tuple) and reply:
+    if makes_hold(command) and isinstance(reply, tuple) and reply:
         token: int = reply[0]
         return token
     return None
@@ -244,18 +319,30 @@ def resent_as(command: Command) -> bytes | None:
     """What a command and its resends have in common, so that they may be given one token."""
     if isinstance(command, TryLock):
         return command.owner
-    return command.request if isinstance(command, Hold) else None
+    return command.request if isinstance(command, Hold | Take) else None
+
+
+def makes_hold(command: Command) -> bool:
+    return isinstance(command, Hold) or (isinstance(command, Take) and command.ms is not None)
+
+
+def _write(entry: Any) -> tuple[Any, ...]:
+    """Of KL.HISTORY. A sale's token is for nobody to know before."""
+    one = pairs_of(entry)
+    verb, row = one[b"verb"].decode(), pairs_of(one[b"row"])
+    token = one[b"token"] if verb == "replace" else None
+    return verb, token, one[b"owner"], one[b"request"], tuple(row[name] for name in FIELDS)
 
 
 def _key(row: int) -> bytes:
     """Both spellings of one row."""
     if row >= HALLS_FROM:
-        return b"%b:%d" % (HALLS, row)
+        return b"%b:%d" % (_table(row), row)
     return b"%d" % row if row % 2 else b"%b:%d" % (TABLE, row)
 
 
 def _table(row: int) -> bytes:
-    return HALLS if row >= HALLS_FROM else TABLE
+    return DOORS if row >= DOORS_FROM else HALLS if row >= HALLS_FROM else TABLE
 
 
 def _hall(row: int) -> bytes:
@@ -274,7 +361,11 @@ def _choice(command: Claim | Hold) -> list[bytes]:
         words += [b"FOR", command.owner]
     if command.most is not None:
         words += [b"MAX", b"%d" % command.most]
-    return words if command.request is None else [*words, b"REQUEST", command.request]
+    return _known_as(words, command.request)
+
+
+def _known_as(words: list[bytes], request: bytes | None) -> list[bytes]:
+    return words if request is None else [*words, b"REQUEST", request]
 
 
 def _pairs(fields: Fields) -> list[bytes]:

@@ -110,12 +110,14 @@ class _Search:
         possible: list[tuple[int, Node]] = []
         for i in window:
             op = self._ops[i]
-            for after in self._successors(state, op):
-                self._steps += 1
-                if after == state and not op.is_lost:
-                    # It fits here and changes nothing, so whatever comes can come behind it as well.
-                    yield i, (done | 1 << i, state)
-                    return
+            found = list(self._successors(state, op))
+            self._steps += len(found)
+            if not op.is_lost and state in found and all(one.lasting() == state.lasting() for one in found):
+                # It fits here and changes nothing, so whatever comes can come behind it as well. Not so what
+                # may also have been done afresh: a request of a day ago that gets the same answer.
+                yield i, (done | 1 << i, state)
+                return
+            for after in found:
                 if op.is_lost and after._replace(now=state.now) == state:
                     continue  # the same as if it never happened, which is left open
                 possible.append((i, (done | 1 << i, after)))

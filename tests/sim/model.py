@@ -27,6 +27,7 @@ from tests.sim.commands import (
     Crash,
     Find,
     Multi,
+    Past,
     Replace,
     Seek,
     Selling,
@@ -35,7 +36,7 @@ from tests.sim.commands import (
     Unlock,
     rows_of,
 )
-from tests.sim.state import LIVE, OVER, Held, Lease, Row, State
+from tests.sim.state import LIVE, OVER, Held, Lease, Row, State, Write, inserted
 
 Outcome = tuple[Any, State]
 
@@ -52,7 +53,7 @@ def successors(
         return
     if returned_ns < state.now:
         return
-    if called_ns > state.now and not isinstance(command, Seek):  # whose moment no lease depends on
+    if called_ns > state.now and not isinstance(command, Seek | Past):  # whose moment no lease depends on
         state = state._replace(now=called_ns)
     for answer, after in outcomes(state, command, reply, returned_ns):
         if reply is not LOST and answer != reply:
@@ -195,8 +196,10 @@ def _one(state: State, command: Single, reply: Any, late: int) -> Outcome:
         return is_listed and not (command.free and not state.is_free(command.row)), state
     if isinstance(command, Seek):
         return (None if row is None else row.fields), state
+    if isinstance(command, Past):
+        return (() if row is None else row.past), state
     if row is None:
-        return 1, state.with_row(command.row, Row(None, command.fields))
+        return 1, state.with_row(command.row, inserted(command.fields))
     return (1 if row.fields == command.fields else "EXISTS"), state
 
 
@@ -236,7 +239,8 @@ def _replace(state: State, command: Replace) -> Outcome:
     if lease is None or lease.token != command.token:
         is_resend = row.token == command.token and row.fields == command.fields
         return ("OK" if is_resend else "NOLOCK"), state
-    after = selling.taken(state.with_row(command.row, Row(command.token, command.fields)), (command.row,))
+    write = Write("replace", command.token, None, None, command.fields)
+    after = selling.taken(state.with_row(command.row, row.written(write)), (command.row,))
     return "OK", _released(after, lease, command.row) if command.unlock else after
 
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from random import Random
 
+from commands.spec import Job
 from klani_resp.app import App
 from klani_resp.committer import Committer
 from klani_resp.config import Config
@@ -117,7 +118,6 @@ class Process:
             self.close(link)
 
     def _take(self, link: Link, reply: bytes) -> None:
-        assert link.session.job is None, "no command of the world's clients has long work"
         if reply:
             link.held.append((link.session.hold, reply))
 
@@ -138,8 +138,18 @@ class Process:
         self.app.check()
         released = self.engine.released
         for link in self.links:
+            job = link.session.job
+            if job is not None and job.position <= released:
+                self._end_job(link, job)
             while link.held and link.held[0][0] <= released:
                 link.outbox += link.held.popleft()[1]
+
+    def _end_job(self, link: Link, job: Job) -> None:
+        """Of a history, whose rows and log are durable: as a thread beside the loop does it."""
+        session = link.session
+        self._take(link, session.finish_job(job.run()))
+        while session.more:
+            self._take(link, session.receive(b""))
 
     def end_sync(self) -> None:
         self.app.sync_ended()

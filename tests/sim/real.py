@@ -21,14 +21,8 @@ from bench import launch
 from tests.conftest import frame
 from tests.sim.book import Book, Shown
 from tests.sim.commands import (
-    EMPTY,
-    HALL_SCHEMA,
-    HALLS,
-    HALLS_FROM,
     LOST,
-    ROWS_PER_HALL,
-    SCHEMA,
-    TABLE,
+    TABLES,
     Command,
     Crash,
     Insert,
@@ -39,7 +33,7 @@ from tests.sim.commands import (
     resent_as,
     token_of,
 )
-from tests.sim.groups import Group
+from tests.sim.groups import Group, first_row
 from tests.sim.history import History, Op
 from tests.sim.scripts import KINDS, Desk
 
@@ -87,7 +81,8 @@ class RealClient:
         self._place = place
         self._group = group
         self._book = book
-        self._desk = Desk(number, self.random, book, leases_ms=LEASES_MS)
+        # Whose history is asked for, what has no reply may have come in any order: too much to look through.
+        self._desk = Desk(number, self.random, book, leases_ms=LEASES_MS, asks_past_of_units=False)
         self._socket: socket.socket | None = None
         self._reader = hiredis.Reader()
         self.sent = 0
@@ -156,7 +151,7 @@ def record(seed: int, place: Place, *, kill: bool) -> tuple[Group, list[str]]:
     """One history on rows of its own, and what its book has against the store."""
     random, book = Random(f"real {seed}"), Book()
     kind = random.choice(tuple(KINDS))
-    first = HALLS_FROM + ROWS_PER_HALL * seed if kind == "hall" else 10 * seed + 1
+    first = first_row(kind, seed, 10 * seed + 1)
     rows = tuple(first + i for i in range(KINDS[kind][1]))
     group = Group(kind, rows, History(f"real {seed}, {kind}, rows {rows}"))
     if kind == "twins":
@@ -164,8 +159,10 @@ def record(seed: int, place: Place, *, kill: bool) -> tuple[Group, list[str]]:
     scratch = Group(kind, rows, History("not judged"))
     furnisher = RealClient(CLIENTS, seed, place, scratch, book)
     if kind != "fresh":
-        assert [furnisher.ask(Insert(row, EMPTY)) for row in rows] == [1] * len(rows)
+        assert [furnisher.ask(Insert(row, group.first_fields)) for row in rows] == [1] * len(rows)
     furnisher.close()
+    if kind == "door":
+        kill = False  # each hold of units that is over may be live again: too many states to look through
     _live_together([RealClient(n, seed, place, group, book) for n in range(CLIENTS)], place, group, kill)
     auditor = RealClient(CLIENTS, seed, place, group, book)
     shown: Shown = {row: fields for row in rows if (fields := auditor.ask(Seek(row))) is not None}
@@ -208,6 +205,6 @@ def _live_together(clients: list[RealClient], place: Place, group: Group, kill: 
 
 def furnish(place: Place) -> None:
     with place.connect() as wire:
-        for table, schema in ((TABLE, SCHEMA), (HALLS, HALL_SCHEMA)):
+        for table, schema in TABLES.items():
             wire.sendall(frame(b"KL.CREATE", table, b"SCHEMA", *schema))
             assert wire.recv(100) == b"+OK\r\n"

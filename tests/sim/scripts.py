@@ -7,7 +7,7 @@ group of rows; all keep to what the book relies on: one write per lease, which n
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -22,16 +22,21 @@ from tests.sim.commands import (
     Fields,
     Find,
     Hold,
+    Holds,
     Insert,
     Multi,
+    Past,
     Release,
     Replace,
+    Return,
     Seek,
+    Take,
     TryLock,
     Unlock,
 )
 
 Script = Generator[Command, Any, None]
+UNITS = 6  # of a door's counter
 LEASES_MS = (1, 2, 20, 1000, None, 86_400_000)
 
 
@@ -43,6 +48,7 @@ class Desk:
     random: Random
     book: Book
     leases_ms: tuple[int | None, ...] = LEASES_MS
+    asks_past_of_units: bool = True
     sales: int = 0
     old_writes: list[Replace] = field(default_factory=list)
     old_tokens: list[tuple[int, int]] = field(default_factory=list)  # row and token
@@ -67,6 +73,14 @@ class Desk:
             words["ids"] = tuple(random.sample(hall, random.choice((1, 1, 2))))
         elif kind < 0.6:
             words["count"] = random.randint(1, len(hall))
+        words |= self.request_in(hall)
+        if random.random() < 0.3:
+            words["most"] = random.randint(1, len(hall))
+        return words
+
+    def request_in(self, hall: tuple[int, ...]) -> dict[str, Any]:
+        random = self.random
+        words: dict[str, Any] = {}
         if random.random() < 0.8:
             used = [request for of, request in self.requests if of == hall]
             if used and random.random() < 0.1:  # a mistake: an id that was used for something else
@@ -74,8 +88,6 @@ class Desk:
             else:
                 words["request"] = b"%d/%b" % (hall[0], self.next_note())
                 self.requests = [*self.requests[-5:], (hall, words["request"])]
-        if random.random() < 0.3:
-            words["most"] = random.randint(1, len(hall))
         return words
 
     def remember(self, row: int, token: int, write: Replace) -> None:
@@ -221,11 +233,19 @@ def visit_hall(desk: Desk, rows: tuple[int, ...]) -> Script:
     random, owner = desk.random, b"%d in hall %d" % (desk.client, rows[0])
     choice = random.random()
     old = [token for hall, token in desk.carts if hall == rows]
-    if choice < 0.1:
+    if choice < 0.13:
         row = random.choice(rows)
-        yield random.choice((Seek(row), Find(row, 0, free=True), Find(row, random.randrange(2))))
-    elif choice < 0.25:
+        looks = Seek(row), Find(row, 0, free=True), Find(row, random.randrange(2)), Past(row), Past(row)
+        holds = Holds(rows, b"%d in hall %d" % (random.randrange(8), rows[0]))  # anybody's
+        yield random.choice((*looks, holds, holds))
+    elif choice < 0.19:
         yield from _bring_back(desk, random.choice(rows))
+    elif choice < 0.27:
+        some = tuple(random.sample(rows, random.randint(1, len(rows))))
+        refund = Return(some, owner, (0, desk.client, 0, desk.next_note()), **desk.request_in(rows))
+        yield refund
+        if random.random() < 0.4:
+            yield replace(refund, request=None)  # asked for twice, and not as a resend
     elif choice < 0.4 and old:
         yield from _end_of_cart(desk, random.choice(old))
     elif choice < 0.55:
@@ -235,7 +255,12 @@ def visit_hall(desk: Desk, rows: tuple[int, ...]) -> Script:
         yield Claim(rows, 0, (1, desk.client, 0, desk.next_note()), **words)
     elif choice < 0.62:
         first = Claim(rows, 0, (1, desk.client, 0, desk.next_note()), **desk.choice_in(rows), owner=owner)
-        yield Multi((first, Find(rows[0], 1), Claim(rows, 0, (1, desk.client, 0, b""))))
+        parts = first, Find(rows[0], 1), Claim(rows, 0, (1, desk.client, 0, b""))
+        answers = yield Multi(tuple(random.sample(parts, 3)))
+        bought = [ids for ids in answers if isinstance(ids, tuple)] if isinstance(answers, tuple) else []
+        for ids in bought:
+            if ids:
+                yield Past(random.choice(ids))
     else:
         replacing = random.choice(old) if old and random.random() < 0.4 else None
         ms = random.choice(desk.leases_ms) or DEFAULT_LEASE_MS
@@ -246,12 +271,37 @@ def visit_hall(desk: Desk, rows: tuple[int, ...]) -> Script:
                 yield from _end_of_cart(desk, cart[0])
 
 
-def _end_of_cart(desk: Desk, token: int) -> Script:
+def visit_door(desk: Desk, rows: tuple[int, ...]) -> Script:
+    """Buys units of a counter, or holds and pays them, or brings some back; there are too few."""
+    (row,) = rows
+    random, owner = desk.random, b"%d at door %d" % (desk.client, rows[0])
+    choice, units = random.random(), random.randint(1, 3)
+    old = [token for door, token in desk.carts if door == rows]
+    most = random.randint(1, UNITS) if random.random() < 0.3 else None
+    if choice < 0.25:
+        holds = Holds(rows, b"%d at door %d" % (random.randrange(8), rows[0]))
+        yield random.choice((Seek(row), Past(row) if desk.asks_past_of_units else holds, holds))
+    elif choice < 0.4:
+        yield Return(rows, owner, units=units, **desk.request_in(rows))
+    elif choice < 0.55 and old:
+        yield from _end_of_cart(desk, random.choice(old), of_units=True)
+    elif choice < 0.75:
+        yield Take(row, units, owner, most=most, **desk.request_in(rows))
+    else:
+        ms = random.choice(desk.leases_ms) or DEFAULT_LEASE_MS
+        cart = yield Take(row, units, owner, ms, most, **desk.request_in(rows))
+        if isinstance(cart, tuple) and cart:
+            desk.carts = [*desk.carts[-5:], (rows, cart[0])]
+            while random.random() < 0.7:
+                yield from _end_of_cart(desk, cart[0], of_units=True)
+
+
+def _end_of_cart(desk: Desk, token: int, of_units: bool = False) -> Script:
     """Or what its owner took for the end; the same sale each time, or another."""
     random = desk.random
     choice = random.random()
     if choice < 0.6:
-        yield Confirm(token, (1, token, 0, b"paid" if random.random() < 0.9 else b"otherwise"))
+        yield Confirm(token, (1, token, 0, b"paid" if random.random() < 0.9 else b"otherwise"), of_units)
     elif choice < 0.8:
         yield Release(token)
     else:
@@ -279,4 +329,5 @@ KINDS = {
     "twins": (visit_twins, 2),
     "fresh": (visit_fresh, 2),
     "hall": (visit_hall, 3),
+    "door": (visit_door, 1),
 }

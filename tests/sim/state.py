@@ -6,14 +6,30 @@ between a call and its reply. The present is known the same way: `State.now` is 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tests.sim.commands import Claim, Fields, Hold
+from tests.sim.commands import PAST_WRITES, Buying, Fields
+
+
+class Write(NamedTuple):
+    verb: str
+    token: int | None  # of a lock
+    owner: bytes | None
+    request: bytes | None
+    fields: Fields
 
 
 class Row(NamedTuple):
     token: int | None  # of the last write; None for one that no client can know
     fields: Fields
+    past: tuple[Write, ...] = ()  # newest first; only as many as are asked for, or none if nobody asks
+
+    def written(self, write: Write) -> Row:
+        return Row(write.token, write.fields, (write, *self.past)[:PAST_WRITES] if self.past else ())
+
+
+def inserted(fields: Fields) -> Row:
+    return Row(None, fields, (Write("insert", None, None, None, fields),))
 
 
 class Lease(NamedTuple):
@@ -45,14 +61,22 @@ class Held(NamedTuple):
     ended: int | None = None  # ns, at the earliest: from then on it is remembered for a day
     paid_with: Fields | None = None
     deadline: int | None = None  # unix ms, as the first answer had it
+    units: int = 0  # of the one row's counter: the row is not taken
+
+    def takes(self, row: int) -> bool:
+        return self.phase == LIVE and not self.units and row in self.rows
+
+    @property
+    def size(self) -> int:
+        return self.units or len(self.rows)
 
 
 class Request(NamedTuple):
     """A REQUEST id that took rows."""
 
     id: bytes
-    command: Claim | Hold
-    ids: tuple[int, ...]
+    command: Buying
+    answer: Any  # ids, or of a refund how many
     hold: int | None  # which of the holds it made
     made: int  # ns; at the earliest
 
@@ -63,13 +87,14 @@ class Shop(NamedTuple):
     holds: tuple[Held, ...] = ()
     requests: tuple[Request, ...] = ()
     owners: tuple[tuple[int, bytes], ...] = ()  # row, and whom it was sold to
+    units: tuple[tuple[int, bytes, int], ...] = ()  # row, owner, how many units of it were sold to it
 
     def with_hold(self, at: int, held: Held) -> Shop:
         return self._replace(holds=(*self.holds[:at], held, *self.holds[at + 1 :]))
 
     def live(self, row: int) -> int | None:
         """Which hold has the row, unless it is over."""
-        return next((i for i, one in enumerate(self.holds) if one.phase == LIVE and row in one.rows), None)
+        return next((i for i, one in enumerate(self.holds) if one.takes(row)), None)
 
     def at(self, token: int) -> int | None:
         return next((i for i, one in enumerate(self.holds) if one.token == token), None)
@@ -124,7 +149,7 @@ class State(NamedTuple):
     def with_hold(self, at: int, held: Held) -> State:
         return self._replace(shop=self.shop.with_hold(at, held))
 
-    def told_of(self, at: int, token: int, deadline: int) -> State:
+    def told_of(self, at: int, token: int, deadline: int | None) -> State:
         """A client was told of a hold: whatever a crash takes back, this hold's token is known now."""
         known = self.shop.holds[at]._replace(token=token, above=0, deadline=deadline)
         state = self.with_hold(at, known)

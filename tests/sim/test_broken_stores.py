@@ -12,7 +12,10 @@ from storage import checkpoint, locks, row_file
 from storage.book import Book
 from storage.engine import Engine
 from storage.errors import StoreError
-from storage.events import Event
+from storage.events import Event, decode
+from storage.format import SALE_KINDS, Kind
+from storage.history import Entry, Record, history
+from storage.holds import Hold
 from storage.index import Index
 from storage.locks import Lease
 from storage.offers import Offer
@@ -276,6 +279,87 @@ def what_is_released_stays_held(patch: Patch) -> None:
 @defect
 def held_rows_do_not_count_for_the_most(patch: Patch) -> None:
     patch.setattr(TableSales, "owned", lambda sales, digest: sales.sold.get(digest, 0))
+
+
+@defect
+def a_refund_is_counted_twice(patch: Patch) -> None:
+    """What was taken back stays its buyer's, though the row is free."""
+    patch.setattr(TableSales, "resold", lambda *_: None)
+    usual = Selling._sell
+
+    def sell(
+        selling: Selling, table: Table, ids: Any, kind: Any, changes: Any, digest: Any, event: Any
+    ) -> None:
+        usual(selling, table, ids, kind, changes, None if kind == Kind.RETURN else digest, event)
+
+    patch.setattr(Selling, "_sell", sell)
+
+
+@defect
+def a_refund_takes_from_anybody(patch: Patch) -> None:
+    patch.setattr(Selling, "_is_sold_to", lambda *_: True)
+
+
+@defect
+def held_units_are_sold(patch: Patch) -> None:
+    patch.setattr(TableSales, "units_left", lambda sales, row, field, table: table.counter(row, field))
+
+
+@defect
+def units_are_sold_below_zero(patch: Patch) -> None:
+    """As far as a counter goes: whoever asks for more than there is gets what there is."""
+    usual = Offer._matches
+
+    def matches(offer: Offer, row: int) -> bool:
+        wanted = offer._wanted
+        if wanted.field is None or offer._table.read(row) is None:
+            return usual(offer, row)
+        wanted.units = min(wanted.units, max(1, offer._table.counter(row, wanted.field)))
+        return usual(offer, row)
+
+    patch.setattr(Offer, "_matches", matches)
+
+
+@defect
+def units_that_were_returned_can_be_returned_again(patch: Patch) -> None:
+    usual = TableSales.add_units
+
+    def add_units(sales: TableSales, digest: bytes, row: int, field: str, units: int) -> None:
+        usual(sales, digest, row, field, max(0, units))
+
+    patch.setattr(TableSales, "add_units", add_units)
+
+
+@defect
+def an_ended_hold_is_listed(patch: Patch) -> None:
+    def live_holds(book: Book, table: Table, owner: bytes | None) -> list[Hold]:
+        mine = [hold for hold in book.holds.values() if hold.table is table and hold.holder == owner]
+        return sorted(mine, key=lambda hold: hold.number)
+
+    patch.setattr(Book, "live_holds", live_holds)
+
+
+@defect
+def a_history_misses_the_last_write(patch: Patch) -> None:
+    def rest(*more: Any) -> Iterator[Entry]:
+        entries = history(*more)
+        newest = next(entries, None)
+        following = list(entries)
+        yield from following or ([] if newest is None else [newest])
+
+    patch.setattr("commands.history.history", rest)
+
+
+@defect
+def a_history_has_the_owner_of_the_frame_before(patch: Patch) -> None:
+    """In a MULTI of two claims each row has the event behind its own."""
+
+    def details(frame: tuple[Record, ...], record: Record) -> tuple[bytes | None, bytes | None]:
+        said = next((other for other in frame if other.kind == Kind.EVENT), None)
+        event = None if said is None or record.kind not in SALE_KINDS else decode(said.body)
+        return (None, None) if event is None else (event.owner or None, event.request or None)
+
+    patch.setattr("commands.history.details_of", details)
 
 
 @pytest.mark.parametrize("name", DEFECTS)

@@ -35,6 +35,9 @@ def test_enough_happened(figure: Callable[[str, int], None]) -> None:
     figure("B1 simulated histories without a verdict", TOTAL.unknown)
     figure("B1 operations in simulated histories", TOTAL.operations)
     figure("B1 deaths in simulated worlds", TOTAL.kills + TOTAL.power_losses)
+    for name in ("returns", "takes", "holds_asked", "pasts_asked"):
+        figure(f"B1 operations in simulated histories: {name.replace('_', ' ')}", getattr(TOTAL, name))
+        assert getattr(TOTAL, name) >= TOTAL.operations // 150, f"{name} are often enough to matter"
     assert TOTAL.histories == 10 * worlds
     assert TOTAL.operations >= 600 * worlds, "histories are long"
     assert TOTAL.kills >= worlds and TOTAL.power_losses >= worlds

@@ -21,12 +21,8 @@ from tests.fake_disk import FakeDisk
 from tests.sim.book import Book, Shown
 from tests.sim.client import Client
 from tests.sim.commands import (
-    EMPTY,
     FIELDS,
-    HALL_SCHEMA,
-    HALLS,
-    SCHEMA,
-    TABLE,
+    TABLES,
     Command,
     Crash,
     Insert,
@@ -40,7 +36,6 @@ from tests.sim.linearize import Verdict, judge
 from tests.sim.process import CONFIG, Link, Process
 from tests.store import DIRECTORY, FakeClock, assert_sound
 
-TABLES = (TABLE, HALLS)
 CLIENTS_MAX = 8
 DEATHS_MAX = 4
 STEPS_MAX = 6_000
@@ -97,12 +92,12 @@ class World:
     def _furnish(self) -> None:
         """The table and its rows, before anything goes wrong."""
         link = self.process.connect()
-        for table, schema in ((TABLE, SCHEMA), (HALLS, HALL_SCHEMA)):
+        for table, schema in TABLES.items():
             link.inbox += frame(b"KL.CREATE", table, b"SCHEMA", *schema)
         for group in self.groups:
             if group.kind != "fresh":
                 for row in group.rows:
-                    link.inbox += request(Insert(row, EMPTY))
+                    link.inbox += request(Insert(row, group.first_fields))
         self.process.receive(link, len(link.inbox))
         self.process.settle()
         self.process.close(link)
@@ -165,9 +160,7 @@ class World:
         history, counts = group.history, self.counts
         assert len(history.ops) <= 100, len(history.ops)
         judgement = judge(history.ops, group.start())
-        counts.histories += 1
-        counts.operations += len(history.ops)
-        counts.unanswered += sum(op.is_lost for op in history.ops)
+        counts.count(history.ops)
         counts.steps_most = max(counts.steps_most, judgement.steps)
         if judgement.verdict is Verdict.UNKNOWN:
             counts.unknown += 1

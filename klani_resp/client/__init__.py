@@ -1,0 +1,78 @@
+"""The way for services: typed verbs over a redis-py client, sync and asyncio.
+
+    kl = KL(redis.Redis(port=7700))
+    kl.claim("seats", {"is_booked": 0}, {"is_booked": 1}, count=2, owner="ann")
+
+docs/client.md has the rest. This package needs redis-py and nothing of the server.
+"""
+
+from klani_resp.client.errors import (
+    Busy,
+    DiskFull,
+    Exists,
+    KLError,
+    Limit,
+    Locked,
+    NoHold,
+    NoLock,
+    NoRow,
+    RequestReused,
+    RequestsFull,
+    Resold,
+    of_kl,
+)
+from klani_resp.client.front import KL, AsyncKL
+from klani_resp.client.locking import AsyncLock, AsyncLockedRow, Lock, LockedRow
+from klani_resp.client.pipelines import AsyncPipeline, Pipeline
+from klani_resp.client.values import (
+    Column,
+    Fields,
+    Hold,
+    Key,
+    LiveHold,
+    LiveLock,
+    Page,
+    Row,
+    TableInfo,
+    Verdict,
+    Word,
+    Write,
+)
+from klani_resp.client.words import FRESH
+
+__all__ = [
+    "FRESH",
+    "KL",
+    "AsyncKL",
+    "AsyncLock",
+    "AsyncLockedRow",
+    "AsyncPipeline",
+    "Busy",
+    "Column",
+    "DiskFull",
+    "Exists",
+    "Fields",
+    "Hold",
+    "KLError",
+    "Key",
+    "Limit",
+    "LiveHold",
+    "LiveLock",
+    "Lock",
+    "Locked",
+    "LockedRow",
+    "NoHold",
+    "NoLock",
+    "NoRow",
+    "Page",
+    "Pipeline",
+    "RequestReused",
+    "RequestsFull",
+    "Resold",
+    "Row",
+    "TableInfo",
+    "Verdict",
+    "Word",
+    "Write",
+    "of_kl",
+]

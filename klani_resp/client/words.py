@@ -1,0 +1,89 @@
+"""The words of a command, and what its reply becomes: no I/O, so that all front ends share it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from klani_resp.client.values import Fields, Key, Word
+
+T = TypeVar("T")
+
+NAME_BYTES_MAX = 64  # of a request id, as of an attempt
+FRESH_BYTES = 16  # random ones, as many as a UUID has, made in a third of its time
+
+
+class Command(NamedTuple, Generic[T]):
+    words: list[Word]
+    parse: Callable[[Any], T]
+
+
+class _Fresh(Enum):
+    FRESH = "a fresh id for each call"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+FRESH: Final = _Fresh.FRESH
+"""The id is made by the helper: what redis-py sends again by itself is known for a resend."""
+
+Name = str | bytes | _Fresh | None
+"""An id of the caller's own, FRESH, or None to send none."""
+
+
+def named(word: str, name: Name) -> list[Word]:
+    """The clause of an id. The length is checked here: the server's refusal would begin with REQUEST, too."""
+    if name is None:
+        return []
+    if name is FRESH:
+        return [word, secrets.token_hex(FRESH_BYTES)]
+    size = len(name.encode() if isinstance(name, str) else name)
+    if not 1 <= size <= NAME_BYTES_MAX:
+        raise ValueError(f"{word} takes 1 to {NAME_BYTES_MAX} bytes, not {size}")
+    return [word, name]
+
+
+def clause(word: str, value: Word | None) -> list[Word]:
+    return [] if value is None else [word, value]
+
+
+def flag(word: str, is_on: bool) -> list[Word]:
+    return [word] if is_on else []
+
+
+def pairs(fields: Fields) -> list[Word]:
+    return [word for pair in fields.items() for word in pair]
+
+
+def assigned(fields: Fields) -> list[Word]:
+    return ["SET", *pairs(fields)] if fields else []
+
+
+def counted(ids: Iterable[int] | None) -> list[Word]:
+    if ids is None:
+        return []
+    chosen = list(ids)
+    return ["IDS", len(chosen), *chosen]
+
+
+def taken(take: int | None, from_: str | None) -> list[Word]:
+    if (take is None) != (from_ is None):
+        raise ValueError("take and from_ belong together: how many, from which counter")
+    return [] if take is None or from_ is None else ["TAKE", take, "FROM", from_]
+
+
+def schema(columns: Mapping[str, str]) -> list[Word]:
+    return [word for name, kind in columns.items() for word in (name, *kind.split())]
+
+
+def row_id(key: Key) -> int:
+    """The id in a row's key."""
+    if isinstance(key, int):
+        return key
+    number = key.rpartition(":")[2]
+    if not number.isdecimal():
+        raise ValueError(f"no row key: {key!r} is neither an id nor <table>:<id>")
+    return int(number)

@@ -1,0 +1,84 @@
+"""What a connection has between MULTI and EXEC, and what it watches: queued requests, and rows as they were.
+
+Invariants: 1. A spoiled queue is never executed. 2. A watched row is remembered as the first WATCH since the
+last EXEC, DISCARD or UNWATCH found it.
+"""
+
+from __future__ import annotations
+
+from commands.arguments import split_key
+from commands.spec import CommandError
+from klani_resp.config import Config
+from klani_resp.protocol.parser import Request
+from storage.engine import Engine
+from storage.table import Table
+
+# The table, None where there is none, and the position of the row's last write, None where there is no row.
+Version = tuple[Table | None, int | None]
+
+
+class Transaction:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.queue: list[Request] | None = None  # None: no MULTI
+        self.is_spoiled = False
+        self._bytes = 0
+        self._watched: dict[tuple[bytes, int | None], Version] = {}
+
+    @property
+    def watched(self) -> int:
+        return len(self._watched)
+
+    def begin(self) -> None:
+        if self.queue is not None:
+            raise CommandError("ERR MULTI calls can not be nested")
+        self.queue = []
+        self._bytes = 0
+        self.is_spoiled = False
+
+    def take(self, asked_by: str) -> list[Request]:
+        """The queue, which is none from here on."""
+        queue, self.queue = self.queue, None
+        if queue is None:
+            raise CommandError(f"ERR {asked_by} without MULTI")
+        return queue
+
+    def add(self, argv: Request) -> str | None:
+        """Queues a command; answers why not when there is no room, and then EXEC will refuse."""
+        assert self.queue is not None
+        self._bytes += sum(map(len, argv))
+        limits = self._config
+        if len(self.queue) >= limits.transaction_commands_max or self._bytes > limits.transaction_bytes_max:
+            self.is_spoiled = True
+            self.queue.clear()
+            return "ERR transaction is too long"
+        if not self.is_spoiled:
+            self.queue.append(argv)
+        return None
+
+    # --- WATCH ----------------------------------------------------------------------------------------
+
+    def watch(self, engine: Engine, keys: list[bytes]) -> None:
+        places = [split_key(engine.default_table, key) for key in keys]
+        if len(self._watched) + len(places) > self._config.transaction_commands_max:
+            raise CommandError(f"ERR at most {self._config.transaction_commands_max} keys can be watched")
+        for place in places:
+            if place not in self._watched:
+                self._watched[place] = _version(engine, *place)
+
+    def unwatch(self) -> None:
+        if self._watched:
+            self._watched = {}
+
+    def has_changed(self, engine: Engine) -> bool:
+        """Whether any watched row is not what it was."""
+        return any(_version(engine, *place) != version for place, version in self._watched.items())
+
+
+def _version(engine: Engine, name: bytes, row: int | None) -> Version:
+    """Locks and holds are no part of a row. A table that was dropped and made again is another."""
+    table = engine.tables.get(name)
+    if table is None or row is None:
+        return table, None
+    values = table.read(row)
+    return table, None if values is None else values[1]

@@ -1,0 +1,50 @@
+"""valkey-glide plays: `play_glide.py PORT [RESP2]`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from glide import Batch, GlideClient, GlideClientConfiguration, NodeAddress, ProtocolVersion
+
+from tests.clients.playing import Words, play
+
+OPTIONS: dict[str, Any] = {"protocol": ProtocolVersion.RESP2} if sys.argv[2:] == ["RESP2"] else {}
+# As it comes it gives up after 250 ms: too soon for KL.VERIFY, and for a durable write when the disk is busy.
+REQUEST_TIMEOUT_MS = 20_000
+
+
+class Glide:
+    def __init__(self, client: GlideClient) -> None:
+        self._client = client
+
+    async def call(self, words: Words) -> Any:
+        return await self._client.custom_command(words)
+
+    async def batch(self, commands: list[Words], transaction: bool) -> list[Any]:
+        batch = Batch(is_atomic=transaction)
+        for words in commands:
+            batch.custom_command(words)
+        return list(await self._client.exec(batch, raise_on_error=False) or ())
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+async def connect(port: int) -> Glide:
+    addresses = [NodeAddress("127.0.0.1", port)]
+    as_it_comes = await GlideClient.create(GlideClientConfiguration(addresses, **OPTIONS))
+    assert await as_it_comes.ping() == b"PONG"
+    await as_it_comes.close()
+    patient = GlideClientConfiguration(addresses, request_timeout=REQUEST_TIMEOUT_MS, **OPTIONS)
+    return Glide(await GlideClient.create(patient))
+
+
+async def together(calls: list[Callable[[], Awaitable[Any]]]) -> list[Any]:
+    return list(await asyncio.gather(*[call() for call in calls]))
+
+
+if __name__ == "__main__":
+    asyncio.run(play(connect, together))
