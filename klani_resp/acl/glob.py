@@ -16,16 +16,15 @@ Element = frozenset[int] | None  # the bytes that fit at one place; None is a st
 
 
 class Glob:
-    __slots__ = ("_before_star", "_fits", "text")
+    __slots__ = ("_before_star", "fits")
 
     def __init__(self, text: bytes) -> None:
-        self.text = text
         elements = _elements(text)
-        self._fits = _compiled(elements)
+        self.fits = _compiled(elements)  # of a key; None when it does not
         self._before_star = _compiled(elements[:-1]) if elements[-1:] == [None] else None
 
     def matches(self, key: bytes) -> bool:
-        return self._fits(key) is not None
+        return self.fits(key) is not None
 
     def covers(self, prefix: bytes) -> bool:
         """Whether each key that begins with `prefix` matches. Errs on the side of no.
