@@ -14,6 +14,7 @@ from klani_resp.acl.guard import UserGuard
 from klani_resp.acl.log import AccessLog
 from klani_resp.acl.users import User, Users, UsersError
 from klani_resp.acl_file import read, write
+from klani_resp.config import ConfigError
 from klani_resp.dispatcher import View
 from klani_resp.protocol.parser import ParserLimits
 
@@ -40,7 +41,7 @@ DENIED = (
 )
 
 
-class AccessError(Exception):
+class AccessError(ConfigError):
     """Users cannot be taken from the settings; the text says what is wrong and where."""
 
 

@@ -118,6 +118,18 @@ def test_e1_no_permission_for_a_key(spec: Command, pattern: str, figure: Callabl
         assert ask(session, *words_of(spec, "concert")) != NO_KEY
 
 
+def test_each_command_says_which_rows_it_touches() -> None:
+    """What is judged is what is declared. Those left over ask what their user sees, or count rows at most."""
+    touching = [spec for spec in COMMANDS.values() if spec.flags & (Flags.READONLY | Flags.WRITE)]
+    silent = {
+        spec.name
+        for spec in touching
+        if not spec.keys[0] and not spec.places_of(Arg.TABLE, Arg.TABLE_NAME, Arg.HOLD)
+    }
+    assert silent == {"DBSIZE", "KL.TABLES"}
+    assert len(touching) > 20
+
+
 # --- keys ---------------------------------------------------------------------------------------------
 
 

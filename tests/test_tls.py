@@ -265,6 +265,26 @@ def test_what_cannot_be_used_for_tls(start: Start, paper: Paper, words: dict[str
         start(*options)
     assert f"klani-resp: cannot start: {told}" in str(caught.value)
     assert "Traceback" not in str(caught.value)
+    assert "ended with 2: " in str(caught.value)
+
+
+def test_users_that_cannot_be_taken(start: Start, tmp_path: Path) -> None:
+    users, settings = tmp_path / "users.acl", tmp_path / "klani.toml"
+    users.write_text("user ann on\nuser bob on ~x +nope\nuser <secret\n user eve <topsecret\n")
+    settings.write_text('users = ["ann on", "bob +@nope"]\n')
+    for options, told in (
+        (("--acl-file", users), f"{users}:2: Error in applying operation '+nope'"),
+        (("--acl-file", tmp_path / "nowhere"), "[Errno 2] No such file or directory"),
+        (("--config", settings), "users:2: Error in applying operation '+@nope'"),
+        (
+            ("--config", settings, "--acl-file", users),
+            "users are in the settings or in acl_file, not in both",
+        ),
+    ):
+        with pytest.raises(LaunchError) as caught:
+            start(*map(str, options))
+        assert f"klani-resp: cannot start: {told}" in str(caught.value)
+        assert "ended with 2: " in str(caught.value) and "topsecret" not in str(caught.value)
 
 
 # --- who is it, with stock clients --------------------------------------------------------------------

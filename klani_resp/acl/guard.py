@@ -167,8 +167,6 @@ def _need(command: Command) -> int:
 
 
 def _key_check(command: Command, ring: Keyring) -> Check | None:
-    if command.flags & Flags.ALL_TABLES:
-        return None if ring.has_everything else lambda engine, argv: Denial("key", b"*")
     if command.keys == (1, 1, 1) and not command.keys_end:
         return _one_key_check(ring)
     tables, holds = command.places_of(Arg.TABLE, Arg.TABLE_NAME), command.places_of(Arg.HOLD)
