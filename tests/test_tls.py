@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import socket
@@ -9,15 +10,19 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import trio
 import trustme
 
 from bench.launch import LaunchError, Server, free_port
 from klani_resp.access import DENIED
+from klani_resp.config import Config
+from klani_resp.server import serve
 from tests.conftest import Wire, frame
 from tests.in_memory import new_app
 from tests.zygote import until
@@ -242,6 +247,51 @@ def test_a_stop_waits_for_tls_sessions_too(secured: Callable[..., Secured], pape
         assert wrapped.recv(100) == b"+PONG\r\n"
         assert one.server.stop() == 0
         assert wrapped.recv(100) == b""
+
+
+@pytest.mark.parametrize("use_epoll", [True, False])
+async def test_both_roads_beside_tls(paper: Paper, tmp_path: Path, use_epoll: bool) -> None:
+    """Writes of a plain and of a TLS connection, in turns, and a stop while both are there."""
+    config = Config(
+        port=free_port(),
+        dir=str(tmp_path / "data"),
+        tls_port=free_port(),
+        tls_cert_file=str(paper.cert),
+        tls_key_file=str(paper.key),
+        tls_auth_clients="no",
+        requirepass="pw",
+    )
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(partial(serve, config, use_epoll=use_epoll))
+        assert addresses == [f"127.0.0.1:{config.port}", f"tls 127.0.0.1:{config.tls_port}"]
+        plain = await trio.open_tcp_stream("127.0.0.1", config.port)
+        wrapped = await trio.open_ssl_over_tcp_stream(
+            "localhost", config.tls_port, ssl_context=context(paper), https_compatible=True
+        )
+        for stream in (plain, wrapped):
+            await stream.send_all(frame("AUTH", "pw") + frame("PING"))
+            assert await line_of(stream, 2) == b"+OK\r\n+PONG\r\n"
+        await plain.send_all(frame("KL.CREATE", "seats", "SCHEMA", "state", "U8", "INDEX"))
+        assert await line_of(plain, 1) == b"+OK\r\n"
+        for number in range(20):
+            for stream in (plain, wrapped):
+                await stream.send_all(frame("KL.INSERT", number, "state", 0))
+                assert await line_of(stream, 1) == b":1\r\n"
+        nursery.cancel_scope.cancel()
+    with trio.CancelScope(shield=True):
+        for stream in (plain, wrapped):
+            with contextlib.suppress(trio.BrokenResourceError):
+                assert await stream.receive_some(10) == b""
+            await trio.aclose_forcefully(stream)
+
+
+async def line_of(stream: trio.abc.ReceiveStream, lines: int) -> bytes:
+    got = b""
+    while got.count(b"\r\n") < lines:
+        more = bytes(await stream.receive_some(100))
+        assert more
+        got += more
+    return got
 
 
 @pytest.mark.parametrize(
