@@ -47,7 +47,6 @@ class Flags(IntFlag):
     ON_FULL_DISK = 256  # a WRITE that is allowed there: it lets go, or ends what was begun
     NO_AUTH = 512  # allowed to all, before AUTH too
     SECRET = 1024  # its arguments are shown nowhere: not in a log, not to who looks on
-    ALL_TABLES = 2048  # shows rows of any table: whom some keys are kept from may not call it
 
 
 class Reply(Enum):

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import trio
 
-from klani_resp.access import AccessError
 from klani_resp.app import StorageFailed
 from klani_resp.config import Config, ConfigError, from_argv
 from klani_resp.descriptors import fitted
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trio.run(_run, fitted(config), strict_exception_groups=True)
     except BaseExceptionGroup as group:
         return _ends_with(group)
-    except (StoreError, ListenError, AccessError, StorageFailed, OSError) as error:
+    except (StoreError, ListenError, ConfigError, StorageFailed, OSError) as error:
         return _ends_with(BaseExceptionGroup("", [error]))
     log.info("stopped")
     return 0
@@ -66,9 +65,9 @@ def _ends_with(group: BaseExceptionGroup[BaseException]) -> int:
         return _ends(
             f"klani-resp: the store cannot be written any more, nothing was answered since: {failed}", 1
         )
-    for kind in (StoreError, ListenError, AccessError, OSError):
+    for kind in (StoreError, ListenError, ConfigError, OSError):
         if (refused := only_of(kind, group)) is not None:
-            return _ends(f"klani-resp: cannot start: {refused}", 1)
+            return _ends(f"klani-resp: cannot start: {refused}", 2 if kind is ConfigError else 1)
     raise group
 
 

@@ -14,6 +14,7 @@ from klani_resp.acl.guard import UserGuard
 from klani_resp.acl.log import AccessLog
 from klani_resp.acl.users import User, Users, UsersError
 from klani_resp.acl_file import read, write
+from klani_resp.config import ConfigError
 from klani_resp.dispatcher import View
 from klani_resp.protocol.parser import ParserLimits
 
@@ -40,7 +41,7 @@ DENIED = (
 )
 
 
-class AccessError(Exception):
+class AccessError(ConfigError):
     """Users cannot be taken from the settings; the text says what is wrong and where."""
 
 
@@ -99,18 +100,19 @@ class Access:
     def _guard_of(self, user: User) -> UserGuard:
         return UserGuard(user.name, user.rules, self._app.config.default_table.encode(), self.log)
 
-    def _follow(self) -> None:
-        """After a change of any user's rules: each session's view is that of its user as it is now."""
-        self._views.clear()
+    def _follow(self, changed: set[User]) -> None:
+        """After a change of their rules: the view of each session of theirs is as they are now."""
+        self._views = {user: view for user, view in self._views.items() if user not in changed}
         default = self._users.default
         for session in self._app.sessions.values():
-            if session.user is not None:
+            if session.user in changed:
                 self._log_in(session, session.user)
-            elif default.needs_no_password:
+            elif session.user is None and default.needs_no_password:
                 self._log_in(session, default)
 
-    def _end(self, users: list[User], asked_by: Client | None) -> None:
+    def _end(self, users: set[User], asked_by: Client | None) -> None:
         """Of users that are no more: nothing of theirs is executed, and all but the asker are cut off."""
+        self._views = {user: view for user, view in self._views.items() if user not in users}
         for session in list(self._app.sessions.values()):
             if session.user in users:
                 self._log_in(session, None)
@@ -154,22 +156,20 @@ class Access:
 
     def set_user(self, name: bytes, rules: list[bytes]) -> None:
         try:
-            self._users.set(name, rules)
+            user = self._users.change(name, rules)
         except UsersError as error:
             raise CommandError(f"ERR {error}") from error
-        self._follow()
+        self._follow({user})
 
     def require_password(self, password: bytes) -> None:
         """`requirepass`, while the server runs."""
-        self._users.require_password(password)
-        self._follow()
+        self._follow({self._users.require_password(password)})
 
     def delete_users(self, names: list[bytes], asked_by: Client) -> int:
         try:
             gone = self._users.delete(names)
         except UsersError as error:
             raise CommandError(f"ERR {error}") from error
-        self._views = {user: view for user, view in self._views.items() if user not in gone}
         self._end(gone, asked_by)
         return len(gone)
 
@@ -231,8 +231,8 @@ class Access:
             found = self._users.parsed(text, source)
         except UsersError as error:
             raise CommandError(f"ERR {error} {NOTHING_CHANGED}") from error
-        gone = self._users.replace(found)
-        self._follow()
+        changed, gone = self._users.replace(found)
+        self._follow(changed)
         self._end(gone, None)
         return "OK"
 

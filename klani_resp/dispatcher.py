@@ -9,7 +9,8 @@ whose rules forbid anything, where commands stand behind what is checked. No han
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from weakref import WeakSet
 
@@ -45,31 +46,37 @@ FOREIGN = (b"POST", b"HOST:", b"PRI")
 
 
 class CommandTable(dict[bytes, Run]):
-    """Names to compiled commands; another spelling of a name is remembered once it was used."""
+    """Names to what runs; another spelling of a name is remembered once it was used.
 
-    def __init__(self, unknown: Run) -> None:
+    `build` makes what is not there yet, from the name in upper case: a user's view has what the user calls.
+    """
+
+    def __init__(self, unknown: Run, build: Callable[[bytes], Run | None] = lambda name: None) -> None:
         super().__init__()
         self.unknown = unknown
+        self._build = build
 
     def __missing__(self, name: bytes) -> Run:
-        run = self.get(name.upper())
+        upper = name.upper()
+        run = self.get(upper)
         if run is None:
-            return self.unknown
+            run = self._build(upper)
+            if run is None:
+                return self.unknown
+            self[upper] = run
         if len(self) < SPELLINGS_MAX:
             self[name] = run
         return run
 
 
+@dataclass(frozen=True, eq=False)
 class View:
-    """What one kind of client may call; `guard` is None where that is everything."""
+    """What one kind of client may call: a table for each protocol, and those between MULTI and EXEC."""
 
-    def __init__(
-        self, unknown: Run, queue_unknown: Run, guard: Guard | None, forbidden: frozenset[bytes]
-    ) -> None:
-        self.tables = {protocol: CommandTable(unknown) for protocol in PROTOCOLS}
-        self.queueing = {protocol: CommandTable(queue_unknown) for protocol in PROTOCOLS}
-        self.guard = guard
-        self.forbidden = forbidden  # names of commands whose arguments do not matter
+    tables: dict[int, CommandTable]
+    queueing: dict[int, CommandTable]
+    guard: Guard | None = None  # None where everything is allowed
+    forbidden: frozenset[bytes] = frozenset()  # names of commands whose arguments do not matter
 
 
 class Dispatcher:
@@ -82,26 +89,35 @@ class Dispatcher:
             for protocol in PROTOCOLS
         }
         self._is_loading = True
+        self.tables = {protocol: CommandTable(self._unknown) for protocol in PROTOCOLS}
+        self.queueing = {protocol: CommandTable(self._queue_unknown) for protocol in PROTOCOLS}
+        self.full = View(self.tables, self.queueing)
         self._views: WeakSet[View] = WeakSet()
-        self.speaks_otherwise = Sometimes()
-        self.full = self.view(None)
-        self.tables = self.full.tables
         self.nobody = self.view(Nobody())
+        self.speaks_otherwise = Sometimes()
+        for protocol in PROTOCOLS:
+            self._fill(protocol)
 
     def opened(self) -> None:
         """The store is there. Tables change in place: sessions hold on to them."""
         self._is_loading = False
-        for view in self._views:
-            for protocol in PROTOCOLS:
-                self._fill(view, protocol)
-
-    def view(self, guard: Guard | None) -> View:
-        """A new one; it is of use as long as somebody holds on to it."""
-        commands = self.commands.items()
-        forbidden = [] if guard is None else [name for name, command in commands if guard.forbids(command)]
-        view = View(self._unknown, self._queue_unknown, guard, frozenset(name.encode() for name in forbidden))
         for protocol in PROTOCOLS:
-            self._fill(view, protocol)
+            self._fill(protocol)
+            for view in self._views:
+                view.tables[protocol].clear()
+                view.queueing[protocol].clear()
+
+    def view(self, guard: Guard) -> View:
+        """A new one; it is of use as long as somebody holds on to it."""
+        forbidden = [name for name, command in self.commands.items() if guard.forbids(command)]
+        tables, queueing = (
+            {
+                protocol: CommandTable(table.unknown, self._behind(guard, table, where))
+                for protocol, table in source.items()
+            }
+            for source, where in ((self.tables, "toplevel"), (self.queueing, "multi"))
+        )
+        view = View(tables, queueing, guard, frozenset(name.encode() for name in forbidden))
         self._views.add(view)
         return view
 
@@ -121,33 +137,40 @@ class Dispatcher:
         self.endings[run] = Ending(compile_encoder(command, protocol), statistics)
         return run
 
-    def _fill(self, view: View, protocol: int) -> None:
-        table, queueing = view.tables[protocol], view.queueing[protocol]
+    def _fill(self, protocol: int) -> None:
+        table, queueing = self.tables[protocol], self.queueing[protocol]
         table.clear()
         queueing.clear()
         for name, command in self.commands.items():
-            run = self._runs[protocol][name]
-            is_ready = not self._is_loading or bool(command.flags & Flags.LOADING)
-            answers = run if is_ready else self._loading
+            answers = self._runs[protocol][name] if self._is_ready(command) else self._loading
             queues = _immediate(command, answers) if name in IMMEDIATE else self._queueing(command)
-            if view.guard is not None:
-                check = view.guard.check(command, with_keys=is_ready)
-                if check is not None:
-                    answers = self._behind(view.guard, check, command, answers)
-                    queues = self._behind(view.guard, check, command, queues, is_queued=True)
             for spelling in (name.encode(), name.lower().encode()):
                 table[spelling] = answers
                 queueing[spelling] = queues
         for word in FOREIGN:
             table[word] = self._foreign
 
-    def _behind(
-        self, guard: Guard, check: Check, command: Command, inner: Run, *, is_queued: bool = False
-    ) -> Run:
-        """`inner`, for whom the guard lets pass. A wrong arity is told first, as in Redis."""
+    def _is_ready(self, command: Command) -> bool:
+        return not self._is_loading or bool(command.flags & Flags.LOADING)
+
+    def _behind(self, guard: Guard, table: CommandTable, where: str) -> Callable[[bytes], Run | None]:
+        """Makes what the table has stand behind the guard."""
+
+        def build(name: bytes) -> Run | None:
+            inner = table.get(name)
+            command = self.commands.get(name.decode("utf-8", "surrogateescape"))
+            if inner is None or command is None:
+                return inner
+            check = guard.check(command, with_keys=self._is_ready(command))
+            return inner if check is None else self._checked(guard, check, command, inner, where)
+
+        return build
+
+    def _checked(self, guard: Guard, check: Check, command: Command, inner: Run, where: str) -> Run:
+        """A wrong arity is told first, as in Redis."""
         reject = self.statistics.of(command.name).reject
         least, most = arity_of(command)
-        where = "multi" if is_queued else "toplevel"
+        is_queued = where == "multi"
 
         def run(context: Context, argv: list[bytes]) -> bytes:
             if least <= len(argv) <= most:

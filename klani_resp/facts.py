@@ -63,7 +63,7 @@ class Facts:
     def config(self) -> dict[str, str]:
         """Redis's names where a client asks for them, beside our own."""
         config = self._app.config
-        settings = {name: str(value) for name, value in msgspec.structs.asdict(config).items()}
+        settings = {name: _told(value) for name, value in msgspec.structs.asdict(config).items()}
         settings |= {name: HIDDEN for name in SECRET_SETTINGS if getattr(config, name)}
         settings |= {name.replace("_", "-"): value for name, value in settings.items()}
         return settings | {
@@ -78,6 +78,7 @@ class Facts:
             "slowlog-log-slower-than": str(config.slowlog_slower_than_us),
             "slowlog-max-len": str(config.slowlog_entries_max),
             "latency-monitor-threshold": str(config.latency_threshold_ms),
+            "aclfile": config.acl_file,
         }
 
     def reset_statistics(self) -> None:
@@ -219,6 +220,10 @@ class Facts:
                 f"rows={len(table.rows.present)},bytes={table.bytes_used()}"
             )
         return facts
+
+
+def _told(value: object) -> str:
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def resident_bytes() -> int:

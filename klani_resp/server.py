@@ -121,7 +121,7 @@ class Server:
             onlookers.cancel_scope.cancel()
 
     def _listen(self) -> list[str]:
-        """The addresses. Raises ListenError, AccessError."""
+        """The addresses. Raises ListenError, ConfigError."""
         self._app.access.configure()
         context = server_context(self._config) if self._config.tls_port else None
         self._listeners = open_listeners(self._config)

@@ -13,8 +13,8 @@ import trio
 
 from klani_resp.access import DENIED
 from klani_resp.app import App, StorageFailed
-from klani_resp.config import Config
-from klani_resp.listeners import Acceptor, ListenError, describe_address
+from klani_resp.config import Config, ConfigError
+from klani_resp.listeners import Acceptor, describe_address
 from klani_resp.sometimes import Sometimes
 from klani_resp.tasks import serve_stream
 from klani_resp.transport import Transport
@@ -24,12 +24,12 @@ VERIFY_MODES = {"no": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "yes": ssl.C
 
 
 def server_context(config: Config) -> ssl.SSLContext:
-    """Certificate, key, and which clients are taken. Raises ListenError."""
+    """Certificate, key, and which clients are taken. Raises ConfigError."""
     for name in ("tls_cert_file", "tls_key_file"):
         if not getattr(config, name):
-            raise ListenError(f"tls_port needs {name}")
+            raise ConfigError(f"tls_port needs {name}")
     if config.tls_auth_clients != "no" and not config.tls_ca_cert_file:
-        raise ListenError("tls_ca_cert_file is needed to know clients by; without: tls_auth_clients = no")
+        raise ConfigError("tls_ca_cert_file is needed to know clients by; without: tls_auth_clients = no")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -41,7 +41,7 @@ def server_context(config: Config) -> ssl.SSLContext:
             at_fault = config.tls_ca_cert_file
             context.load_verify_locations(config.tls_ca_cert_file)
     except OSError as error:
-        raise ListenError(f"cannot use {at_fault} for TLS: {error.strerror or error}") from error
+        raise ConfigError(f"cannot use {at_fault} for TLS: {error.strerror or error}") from error
     context.verify_mode = VERIFY_MODES[config.tls_auth_clients]
     return context
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,18 @@ def test_e1_no_permission_for_a_key(spec: Command, pattern: str, figure: Callabl
         assert ask(session, *words_of(spec, "concert")) != NO_KEY
 
 
+def test_each_command_says_which_rows_it_touches() -> None:
+    """What is judged is what is declared. Those left over ask what their user sees, or count rows at most."""
+    touching = [spec for spec in COMMANDS.values() if spec.flags & (Flags.READONLY | Flags.WRITE)]
+    silent = {
+        spec.name
+        for spec in touching
+        if not spec.keys[0] and not spec.places_of(Arg.TABLE, Arg.TABLE_NAME, Arg.HOLD)
+    }
+    assert silent == {"DBSIZE", "KL.TABLES"}
+    assert len(touching) > 20
+
+
 # --- keys ---------------------------------------------------------------------------------------------
 
 
@@ -145,6 +158,17 @@ def test_what_is_no_key_tells_nothing(key: str) -> None:
     reader = user(app, operator, "%R~:*", "%R~{x}:*", "+@all", name="bob")
     assert ask(reader, "KL.SEEK", ":7").startswith("-ERR unknown table")
     assert ask(reader, "KL.SEEK", "7") == NO_KEY, "a table without a name is not the default one"
+
+
+def test_a_long_key_is_judged_quickly() -> None:
+    app, operator = shop()
+    session = user(app, operator, "~*a*b*:[0-9]*", "+@all")
+    began = time.process_time()
+    for word in (b"a" * 500_000 + b":7", b"7" * 500_000, b":" * 500_000, b"seats:" + b"7" * 500_000):
+        assert ask(session, "KL.SEEK", word) == NO_KEY
+        assert ask(session, "KL.COUNT", word, "state", 0) == NO_KEY
+        assert not denied(session, "KL.RELEASE", word)
+    assert time.process_time() - began < 1.0
 
 
 def test_all_keys_of_a_command_are_judged() -> None:

@@ -16,25 +16,24 @@ Element = frozenset[int] | None  # the bytes that fit at one place; None is a st
 
 
 class Glob:
-    __slots__ = ("_elements", "_fits", "text")
+    __slots__ = ("_before_star", "fits")
 
     def __init__(self, text: bytes) -> None:
-        self.text = text
-        self._elements = _elements(text)
-        self._fits = _compiled(self._elements)
+        elements = _elements(text)
+        self.fits = _compiled(elements)  # of a key; None when it does not
+        self._before_star = _compiled(elements[:-1]) if elements[-1:] == [None] else None
 
     def matches(self, key: bytes) -> bool:
-        return self._fits(key) is not None
+        return self.fits(key) is not None
 
     def covers(self, prefix: bytes) -> bool:
         """Whether each key that begins with `prefix` matches. Errs on the side of no.
 
         The pattern ends in a star, and what stands before that matches some beginning of `prefix`.
         """
-        elements = self._elements
-        if not elements or elements[-1] is not None:
+        fits = self._before_star
+        if fits is None:
             return False
-        fits = _compiled(elements[:-1])
         return any(fits(prefix[:end]) is not None for end in range(len(prefix) + 1))
 
 

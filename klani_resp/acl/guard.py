@@ -129,16 +129,15 @@ class Keyring:
         # Whether tables are covered whole, and what stands before the `:` in keys of those that are.
         self.tables: dict[bytes, bool] = {}
         self.heads: set[bytes] = set()
-
-    @property
-    def has_everything(self) -> bool:
-        return any(glob.covers(b"") for glob in self._globs)
+        self.has_everything = any(glob.covers(b"") for glob in globs)
 
     def has_table(self, name: bytes) -> bool:
         is_covered = self.tables.get(name)
         if is_covered is None:
+            if len(name) > TABLE_BYTES_MAX:  # it is none, and to look at it would take long
+                return self.has_everything
             is_covered = any(glob.covers(name + b":") for glob in self._globs)
-            if len(self.tables) < REMEMBERED_MAX and len(name) <= TABLE_BYTES_MAX:
+            if len(self.tables) < REMEMBERED_MAX:
                 self.tables[name] = is_covered
         return is_covered
 
@@ -154,10 +153,10 @@ class Keyring:
             if is_told and len(self.heads) < REMEMBERED_MAX and len(head) <= TABLE_BYTES_MAX:
                 self.heads.add(head)
             return True
-        if row is None:
+        if row is None or len(table) > TABLE_BYTES_MAX:
             return False
         key = b"%b:%d" % (table, row)
-        return any(glob.matches(key) for glob in self._globs)
+        return any(glob.fits(key) is not None for glob in self._globs)
 
 
 def _need(command: Command) -> int:
@@ -168,8 +167,6 @@ def _need(command: Command) -> int:
 
 
 def _key_check(command: Command, ring: Keyring) -> Check | None:
-    if command.flags & Flags.ALL_TABLES:
-        return None if ring.has_everything else lambda engine, argv: Denial("key", b"*")
     if command.keys == (1, 1, 1) and not command.keys_end:
         return _one_key_check(ring)
     tables, holds = command.places_of(Arg.TABLE, Arg.TABLE_NAME), command.places_of(Arg.HOLD)

@@ -57,7 +57,7 @@ class Users:
         rules = Rules({}, hashes={self._absent: None}) if user is None else user.rules
         return user if rules.accepts(password) else None
 
-    def set(self, name: bytes, rules: Iterable[bytes]) -> User:
+    def change(self, name: bytes, rules: Iterable[bytes]) -> User:
         """A new user, or one that is there with these rules behind those it has. Raises UsersError."""
         if is_spaced(name):
             raise UsersError("Usernames can't contain spaces or null characters")
@@ -68,28 +68,31 @@ class Users:
         user.rules = changed
         return user
 
-    def _changed(self, rules: Rules, words: Iterable[bytes]) -> Rules:
+    def _changed(self, rules: Rules, words: Iterable[bytes], *, in_file: bool = False) -> Rules:
+        """What is wrong in a file goes to a log, which shall have no passwords."""
         changed = rules.copy()
         for word in words:
             try:
                 changed.apply(word, _CATEGORIES)
             except RuleError as error:
-                # A password is no part of the text, whatever is wrong with it.
-                shown = word[:1] + b"(redacted)" if word[:1] in (b">", b"<", b"#", b"!") else word[:128]
-                shown_text = shown.decode("utf-8", "surrogateescape")
-                raise UsersError(f"Error in ACL SETUSER modifier '{shown_text}': {error}") from error
+                is_secret = in_file and word[:1] in (b">", b"<", b"#", b"!")
+                shown = word[:1] + b"(redacted)" if is_secret else word[:128]
+                where = "applying operation" if in_file else "ACL SETUSER modifier"
+                raise UsersError(
+                    f"Error in {where} '{shown.decode('utf-8', 'surrogateescape')}': {error}"
+                ) from error
         return changed
 
     def require_password(self, password: bytes) -> User:
         """`requirepass`: the default user's only one; empty means that none is needed."""
-        return self.set(DEFAULT, [b"resetpass", b">" + password] if password else [b"nopass"])
+        return self.change(DEFAULT, [b"resetpass", b">" + password] if password else [b"nopass"])
 
-    def delete(self, names: Iterable[bytes]) -> list[User]:
+    def delete(self, names: Iterable[bytes]) -> set[User]:
         """Those that were there. Raises UsersError."""
         wanted = dict.fromkeys(names)
         if DEFAULT in wanted:
             raise UsersError("The 'default' user cannot be removed")
-        return [self._users.pop(name) for name in wanted if name in self._users]
+        return {self._users.pop(name) for name in wanted if name in self._users}
 
     # --- the ACL file ---------------------------------------------------------------------------------
 
@@ -111,25 +114,25 @@ class Users:
                     raise UsersError("the username contains invalid characters")
                 if words[1] in found:
                     raise UsersError(f"Duplicate user '{words[1].decode('utf-8', 'replace')}' found")
-                found[words[1]] = self._changed(Rules(self._known), words[2:])
+                found[words[1]] = self._changed(Rules(self._known), words[2:], in_file=True)
             except UsersError as error:
                 wrong.append(f"{source}:{number}: {error}.")
         if wrong:
             raise UsersError(" ".join(wrong))
         return found
 
-    def replace(self, found: Mapping[bytes, Rules]) -> list[User]:
-        """All users are a file's; a default user that it does not name stays. Answers who is gone."""
-        gone = [user for user in self.all() if user.name not in found and user.name != DEFAULT]
+    def replace(self, found: Mapping[bytes, Rules]) -> tuple[set[User], set[User]]:
+        """All users are a file's, but for a default user that it does not name. Who changed, who is gone."""
+        gone = {user for user in self.all() if user.name not in found and user.name != DEFAULT}
         for user in gone:
             del self._users[user.name]
+        changed = set()
         for name, rules in found.items():
-            user_there = self._users.get(name)
-            if user_there is None:
-                self._users[name] = User(name, rules)
-            else:
-                user_there.rules = rules
-        return gone
+            user = self._users.setdefault(name, User(name, rules))
+            if user.rules != rules:
+                user.rules = rules
+                changed.add(user)
+        return changed, gone
 
 
 _ALL = (b"on", b"nopass", b"allkeys", b"allchannels", b"+@all")

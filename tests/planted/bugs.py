@@ -9,6 +9,7 @@ from __future__ import annotations
 from tests.planted.bug import Bug
 from tests.planted.history_bugs import HISTORY_BUGS
 from tests.planted.refund_bugs import REFUND_BUGS
+from tests.planted.security_bugs import SECURITY_BUGS
 from tests.planted.selling_bugs import SELLING_BUGS
 
 TORN, BYTES = "tests/test_torn_tail.py::", "tests/test_log_bytes.py::"
@@ -369,6 +370,7 @@ BUGS = (
     *HISTORY_BUGS,
     *SELLING_BUGS,
     *REFUND_BUGS,
+    *SECURITY_BUGS,
 )
 
 
