@@ -22,7 +22,7 @@ def whoami(context: Context, words: list[bytes]) -> bytes:
     return context.client.user_name
 
 
-@_family.member("CAT", summary="[<category>]: all categories, or the commands of one.", most=1)
+@_family.member("CAT", syntax="[<category>]", summary="All categories, or the commands of one.", most=1)
 def cat(context: Context, words: list[bytes]) -> list[str]:
     if not words:
         return list(CATEGORIES)
@@ -32,7 +32,9 @@ def cat(context: Context, words: list[bytes]) -> list[str]:
     return [name for name, found in permissions(REGISTERED.values()).items() if wanted in found]
 
 
-@_family.member("GENPASS", summary="[<bits>]: a password of so many random bits, 256 unless told.", most=1)
+@_family.member(
+    "GENPASS", syntax="[<bits>]", summary="A password of so many random bits, 256 unless told.", most=1
+)
 def genpass(context: Context, words: list[bytes]) -> str:
     bits = integer_of(words[0]) if words else 256
     if not 0 < bits <= GENPASS_BITS_MAX:
@@ -46,7 +48,8 @@ def genpass(context: Context, words: list[bytes]) -> str:
 
 @_family.member(
     "SETUSER",
-    summary="<username> [<rule> ...]: makes or changes a user; its connections follow at once.",
+    syntax="<username> [<rule> ...]",
+    summary="Makes or changes a user; its connections follow at once.",
     least=1,
     most=None,
     flags=_SECRET,
@@ -58,7 +61,8 @@ def setuser(context: Context, words: list[bytes]) -> Status:
 
 @_family.member(
     "DELUSER",
-    summary="<username> [<username> ...]: removes users and ends their connections; answers how many.",
+    syntax="<username> [<username> ...]",
+    summary="Removes users and ends their connections; answers how many.",
     least=1,
     most=None,
     flags=_SECRET,
@@ -69,7 +73,8 @@ def deluser(context: Context, words: list[bytes]) -> int:
 
 @_family.member(
     "GETUSER",
-    summary="<username>: a user's flags, hashed passwords, commands, keys; null when there is none.",
+    syntax="<username>",
+    summary="A user's flags, hashed passwords, commands, keys; null when there is none.",
     least=1,
     most=1,
     flags=_SECRET,
@@ -90,7 +95,8 @@ def users(context: Context, words: list[bytes]) -> list[bytes]:
 
 @_family.member(
     "DRYRUN",
-    summary="<username> <command> [<argument> ...]: OK, or why the user may not call it. Nothing is done.",
+    syntax="<username> <command> [<argument> ...]",
+    summary="OK, or why the user may not call it. Nothing is done.",
     least=2,
     most=None,
     flags=_SECRET,
@@ -102,7 +108,8 @@ def dryrun(context: Context, words: list[bytes]) -> Status | str:
 
 @_family.member(
     "LOG",
-    summary="[<count> | RESET]: the latest refusals for want of permission, newest first.",
+    syntax="[<count> | RESET]",
+    summary="The latest refusals for want of permission, newest first.",
     most=1,
     flags=Flags.ADMIN,
 )

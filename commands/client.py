@@ -72,14 +72,14 @@ def client_getname(context: Context, words: list[bytes]) -> bytes | None:
     return context.client.name or None
 
 
-@_family.member("SETNAME", summary="<name>: names this connection.", least=1, most=1)
+@_family.member("SETNAME", syntax="<name>", summary="Names this connection.", least=1, most=1)
 def client_setname(context: Context, words: list[bytes]) -> Status:
     context.client.name = valid_name(words[0], "Client names")
     return OK
 
 
 @_family.member(
-    "SETINFO", summary="LIB-NAME <name> | LIB-VER <version>: what library it is.", least=2, most=2
+    "SETINFO", syntax="LIB-NAME <name> | LIB-VER <version>", summary="What library it is.", least=2, most=2
 )
 def client_setinfo(context: Context, words: list[bytes]) -> Status:
     option, client = words[0].upper(), context.client
@@ -92,7 +92,9 @@ def client_setinfo(context: Context, words: list[bytes]) -> Status:
     return OK
 
 
-@_family.member("REPLY", summary="ON | OFF | SKIP: whether this connection is answered.", least=1, most=1)
+@_family.member(
+    "REPLY", syntax="ON | OFF | SKIP", summary="Whether this connection is answered.", least=1, most=1
+)
 def client_reply(context: Context, words: list[bytes]) -> Status | RawReply:
     mode = words[0].upper()
     if mode == b"ON":
@@ -106,8 +108,9 @@ def client_reply(context: Context, words: list[bytes]) -> Status | RawReply:
 
 @_family.member(
     "KILL",
-    summary="<address> | [ID <id>] [ADDR <address>] [LADDR <address>] [USER <name>] [TYPE <type>] "
-    "[MAXAGE <seconds>] [SKIPME yes|no]: closes connections; how many.",
+    syntax="<address> | [ID <id>] [ADDR <address>] [LADDR <address>] [USER <name>] [TYPE <type>] "
+    "[MAXAGE <seconds>] [SKIPME <yes-or-no>]",
+    summary="Closes connections; how many.",
     least=1,
     most=None,
     flags=Flags.ADMIN,
@@ -173,8 +176,10 @@ def _end(context: Context, clients: list[Client]) -> None:
 
 
 # Nothing is ever evicted, and no row has an access time: either setting is in force as it stands.
-@_family.member("NO-EVICT", summary="ON | OFF: no connection is ever evicted here.", least=1, most=1)
-@_family.member("NO-TOUCH", summary="ON | OFF: reading changes no access times here.", least=1, most=1)
+@_family.member("NO-EVICT", syntax="ON | OFF", summary="No connection is ever evicted here.", least=1, most=1)
+@_family.member(
+    "NO-TOUCH", syntax="ON | OFF", summary="Reading changes no access times here.", least=1, most=1
+)
 def client_on_or_off(context: Context, words: list[bytes]) -> Status:
     if words[0].upper() not in (b"ON", b"OFF"):
         raise syntax_error()

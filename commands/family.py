@@ -27,7 +27,13 @@ class Subcommand:
     least: int  # arguments behind the subcommand's name
     most: int | None
     summary: str
+    syntax: str = ""  # of what follows its name
     flags: Flags = Flags.NONE  # beside the command's
+
+    @property
+    def arity(self) -> int:
+        """As Redis counts: both names included."""
+        return self.least + 2 if self.most == self.least else -(self.least + 2)
 
 
 class Family:
@@ -40,12 +46,13 @@ class Family:
         name: str,
         *,
         summary: str,
+        syntax: str = "",
         least: int = 0,
         most: int | None = 0,
         flags: Flags = Flags.NONE,
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            self._members[name.encode()] = Subcommand(handler, least, most, summary, flags)
+            self._members[name.encode()] = Subcommand(handler, least, most, summary, syntax, flags)
             return handler
 
         return register
@@ -84,5 +91,5 @@ class Family:
     def _help_lines(self) -> list[Status]:
         lines = [f"{self.name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
         for name, member in self._members.items():
-            lines += [name.decode(), "    " + member.summary]
+            lines += [f"{name.decode()} {member.syntax}".rstrip(), "    " + member.summary]
         return [Status(line) for line in lines]

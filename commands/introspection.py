@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from commands.access import shown_categories
-from commands.family import Family, name_matcher
+from commands.access import categories, shown_categories
+from commands.family import Family, Subcommand, name_matcher
 from commands.spec import (
     REGISTERED,
     Arg,
@@ -36,8 +36,49 @@ def _find(name: bytes) -> Command | None:
 
 
 def _info(spec: Command) -> list[Any]:
-    """The ten elements of COMMAND INFO. Subcommands and key specifications are left to DOCS."""
-    return [spec.name.lower(), spec.arity, flag_names(spec), *spec.keys, shown_categories(spec), [], [], []]
+    """The ten elements of COMMAND INFO."""
+    subcommands = [] if spec.family is None else [_member_info(spec, *one) for one in spec.family.members()]
+    return [
+        spec.name.lower(),
+        spec.arity,
+        flag_names(spec),
+        *spec.keys,
+        shown_categories(spec),
+        [],  # tips are for proxies of clusters
+        _key_specs(spec),
+        subcommands,
+    ]
+
+
+def _member_info(spec: Command, name: str, member: Subcommand) -> list[Any]:
+    flags = spec.flags | member.flags
+    shown = [Status(text) for flag, text in _FLAG_NAMES.items() if flags & flag]
+    categories_of = [Status("@" + one) for one in categories(spec, flags)]
+    return [f"{spec.name}|{name}".lower(), member.arity, shown, 0, 0, 0, categories_of, [], [], []]
+
+
+def _key_flags(spec: Command) -> list[Status]:
+    if spec.flags & Flags.WRITE:
+        return [Status("RW"), Status("UPDATE")]
+    return [Status("RO"), Status("ACCESS")]
+
+
+def _key_specs(spec: Command) -> list[dict[str, Any]]:
+    """Where keys begin, and how many follow: of some commands only as far as positions can say."""
+    first, last, step = spec.keys
+    if not first:
+        return []
+    flags = _key_flags(spec)
+    if spec.keys_end:
+        flags.append(Status("INCOMPLETE"))
+    through = last if last < 0 else last - first
+    return [
+        {
+            "flags": flags,
+            "begin_search": {"type": "index", "spec": {"index": first}},
+            "find_keys": {"type": "range", "spec": {"lastkey": through, "keystep": step, "limit": 0}},
+        }
+    ]
 
 
 def flag_names(spec: Command) -> list[Status]:
@@ -52,32 +93,78 @@ def command_count(context: Context, words: list[bytes]) -> int:
     return len(REGISTERED)
 
 
-@_family.member("LIST", summary="[FILTERBY PATTERN <pattern>]: names of commands.", most=None)
+@_family.member(
+    "LIST",
+    syntax="[FILTERBY MODULE <name> | ACLCAT <category> | PATTERN <pattern>]",
+    summary="Names of commands.",
+    most=3,
+)
 def command_list(context: Context, words: list[bytes]) -> list[str]:
-    names = sorted(name.lower() for name in REGISTERED)
     if not words:
-        return names
-    if len(words) != 3 or words[0].upper() != b"FILTERBY" or words[1].upper() != b"PATTERN":
+        return sorted(name.lower() for name in REGISTERED)
+    if len(words) != 3 or words[0].upper() != b"FILTERBY":
         raise syntax_error()
-    return list(filter(name_matcher(words[2]), names))
+    kind, wanted = words[1].upper(), words[2]
+    if kind == b"MODULE":
+        return []  # there are none
+    if kind == b"ACLCAT":
+        category = wanted.decode("utf-8", "surrogateescape").lower()
+        found = [spec.name.lower() for spec in REGISTERED.values() if category in categories(spec)]
+    elif kind == b"PATTERN":
+        found = list(filter(name_matcher(wanted), (name.lower() for name in REGISTERED)))
+    else:
+        raise syntax_error()
+    return sorted(found)
 
 
-@_family.member("INFO", summary="[<name> ...]: arity, flags and key positions.", most=None)
+@_family.member("INFO", syntax="[<name> ...]", summary="Arity, flags and key positions.", most=None)
 def command_info(context: Context, words: list[bytes]) -> list[list[Any] | None]:
-    found = [_find(word) for word in words] if words else list(REGISTERED.values())
-    return [None if spec is None else _info(spec) for spec in found]
+    if not words:
+        return [_info(spec) for spec in REGISTERED.values()]
+    return [_info_of(word) for word in words]
 
 
-@_family.member("DOCS", summary="[<name> ...]: summaries and arguments.", most=None)
+def _info_of(name: bytes) -> list[Any] | None:
+    """Of a command, or of `command|subcommand`."""
+    whole, bar, part = name.partition(b"|")
+    spec = _find(whole)
+    if spec is None or not bar:
+        return None if spec is None else _info(spec)
+    if spec.family is None or (member := dict(spec.family.members()).get(part.decode().upper())) is None:
+        return None
+    return _member_info(spec, part.decode(), member)
+
+
+@_family.member("DOCS", syntax="[<name> ...]", summary="Summaries and arguments.", most=None)
 def command_docs(context: Context, words: list[bytes]) -> dict[str, dict[str, Any]]:
     found = [_find(word) for word in words] if words else list(REGISTERED.values())
     return {spec.name.lower(): _docs(spec) for spec in found if spec is not None}
 
 
 @_family.member(
-    "GETKEYS", summary="<command> <argument> ...: which of its arguments are keys.", least=2, most=None
+    "GETKEYS",
+    syntax="<command> <argument> ...",
+    summary="Which of its arguments are keys.",
+    least=2,
+    most=None,
 )
 def command_getkeys(context: Context, words: list[bytes]) -> list[bytes]:
+    return _with_keys(words).keys_of(words)
+
+
+@_family.member(
+    "GETKEYSANDFLAGS",
+    syntax="<command> <argument> ...",
+    summary="Which of its arguments are keys, and what it does with each.",
+    least=2,
+    most=None,
+)
+def command_getkeysandflags(context: Context, words: list[bytes]) -> list[list[Any]]:
+    spec = _with_keys(words)
+    return [[key, _key_flags(spec)] for key in spec.keys_of(words)]
+
+
+def _with_keys(words: list[bytes]) -> Command:
     spec = _find(words[0])
     if spec is None:
         raise CommandError("ERR Invalid command specified")
@@ -85,7 +172,7 @@ def command_getkeys(context: Context, words: list[bytes]) -> list[bytes]:
         raise CommandError("ERR The command has no key arguments")
     if len(words) < abs(spec.arity):
         raise CommandError("ERR Invalid number of arguments specified for command")
-    return spec.keys_of(words)
+    return spec
 
 
 def _docs(spec: Command) -> dict[str, Any]:
@@ -95,9 +182,24 @@ def _docs(spec: Command) -> dict[str, Any]:
         "group": spec.group,
         "complexity": spec.complexity,
     }
-    if spec.syntax:
+    if spec.family is not None:
+        docs["subcommands"] = {
+            f"{spec.name}|{name}".lower(): _member_docs(spec, member)
+            for name, member in spec.family.members()
+        }
+    elif spec.syntax:
         docs["arguments"] = arguments(spec.syntax)
     return docs
+
+
+def _member_docs(spec: Command, member: Subcommand) -> dict[str, Any]:
+    docs: dict[str, Any] = {
+        "summary": member.summary,
+        "since": spec.since,
+        "group": spec.group,
+        "complexity": spec.complexity,
+    }
+    return docs | ({"arguments": arguments(member.syntax)} if member.syntax else {})
 
 
 def arguments(syntax: str) -> list[dict[str, Any]]:

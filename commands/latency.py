@@ -15,21 +15,24 @@ def latency_latest(context: Context, words: list[bytes]) -> list[list[Any]]:
     return [list(event) for event in context.server.latency.latest()]
 
 
-@_family.member("HISTORY", summary="<event>: its last 160 samples: unix time, ms.", least=1, most=1)
+@_family.member("HISTORY", syntax="<event>", summary="Its last 160 samples: unix time, ms.", least=1, most=1)
 def latency_history(context: Context, words: list[bytes]) -> list[list[int]]:
     event = words[0].decode("utf-8", "surrogateescape")
     return [list(sample) for sample in context.server.latency.history(event)]
 
 
 @_family.member(
-    "RESET", summary="[<event> ...]: forgets these events, or all; how many there were.", most=None
+    "RESET", syntax="[<event> ...]", summary="Forgets these events, or all; how many there were.", most=None
 )
 def latency_reset(context: Context, words: list[bytes]) -> int:
     return context.server.latency.reset([word.decode("utf-8", "surrogateescape") for word in words])
 
 
 @_family.member(
-    "HISTOGRAM", summary="[<command> ...]: how many calls took at most so many microseconds.", most=None
+    "HISTOGRAM",
+    syntax="[<command> ...]",
+    summary="How many calls took at most so many microseconds.",
+    most=None,
 )
 def latency_histogram(context: Context, words: list[bytes]) -> dict[str, dict[str, Any]]:
     histograms = context.server.histograms()

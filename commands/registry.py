@@ -25,6 +25,7 @@ MODULES = (
     "introspection",
     "latency",
     "locks",
+    "memory",
     "monitor",
     "replace",
     "scan",

@@ -36,7 +36,7 @@ def info(context: Context, sections: list[bytes]) -> str:
     return "\r\n".join(parts)
 
 
-@_config.member("GET", summary="<pattern> ...: the settings whose names match.", least=1, most=None)
+@_config.member("GET", syntax="<pattern> ...", summary="The settings whose names match.", least=1, most=None)
 def config_get(context: Context, patterns: list[bytes]) -> dict[str, str]:
     wanted = [name_matcher(pattern) for pattern in patterns]
     settings = context.server.config()
@@ -45,7 +45,8 @@ def config_get(context: Context, patterns: list[bytes]) -> dict[str, str]:
 
 @_config.member(
     "SET",
-    summary="<name> <value> ...: refused, settings are fixed at the start.",
+    syntax="<name> <value> ...",
+    summary="Refused, settings are fixed at the start.",
     least=2,
     most=None,
     flags=Flags.SECRET,  # requirepass may be among them

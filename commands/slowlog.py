@@ -13,7 +13,7 @@ _family = Family("SLOWLOG")
 _number = re.compile(rb"-1|0|[1-9][0-9]{0,17}").fullmatch
 
 
-@_family.member("GET", summary="[<count>]: the newest entries, 10 unless told, -1 is all.", most=1)
+@_family.member("GET", syntax="[<count>]", summary="The newest entries, 10 unless told, -1 is all.", most=1)
 def slowlog_get(context: Context, words: list[bytes]) -> list[list[Any]]:
     count = COUNT_DEFAULT
     if words:

@@ -135,7 +135,10 @@ def _page(spec: Command) -> Iterator[str]:
         yield from (f"- `{name}`: {text}\n" for name, text in page.arguments.items())
     if spec.family:
         yield "\n## Subcommands\n\n"
-        yield from (f"- {name}: {member.summary}\n" for name, member in spec.family.members())
+        yield "| | |\n|---|---|\n"
+        for name, member in spec.family.members():
+            usage = f"{spec.name} {name} {member.syntax}".rstrip().replace("|", "\\|")
+            yield f"| `{usage}` | {member.summary} |\n"
     yield from _replies(spec)
     yield from _errors(spec)
     if page.examples:
