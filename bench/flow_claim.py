@@ -49,8 +49,8 @@ class RedisClaims:
         return (*self._words[group], buyer)
 
 
-class PostgresClaims:
-    """The parameters of the statement that PostgresWire has prepared."""
+class SqlClaims:
+    """The parameters of the statement that PostgresWire and SqliteWire have at hand."""
 
     def __init__(self, options: Options) -> None:
         pass
@@ -63,7 +63,8 @@ def claims_of(options: Options) -> Claims:
     kinds: dict[str, Callable[[Options], Claims]] = {
         "klani": KlaniClaims,
         "redis": RedisClaims,
-        "postgres": PostgresClaims,
+        "postgres": SqlClaims,
+        "sqlite": SqlClaims,
     }
     return kinds[options.engine](options)
 

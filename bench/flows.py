@@ -12,7 +12,7 @@ from bench.herd_options import ROOMS, SEATS, Goods, Options
 from bench.herd_stats import SEED, Kind, Tally
 from bench.herd_wire import Wire, Worker
 
-ALL_ENGINES = ("klani", "redis", "postgres")
+ALL_ENGINES = ("klani", "redis", "postgres", "sqlite")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from bench.herd_workers import HerdRecord, run_herd
 from bench.report import REPORT, write_report
 
 STALL_SECONDS = 60.0
-PORTS = {"klani": 7700, "redis": 6379, "postgres": 5432}
+PORTS = {"klani": 7700, "redis": 6379, "postgres": 5432, "sqlite": 0}
 SIZES = {
     "users": (100_000, "buyers, or sessions"),
     "seats": (10_000, "rows for sale"),
@@ -91,8 +91,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     flow = FLOWS[told.flow]
     if told.engine not in flow.engines:
         parser.error(f"--flow {told.flow} is for --engine {' or '.join(flow.engines)}")
-    if told.engine == "postgres" and told.appendfsync != "always":
-        parser.error("--engine postgres runs with fsync and synchronous_commit on only")
+    if told.engine in ("postgres", "sqlite") and told.appendfsync != "always":
+        parser.error(f"--engine {told.engine} runs with every commit on disk only")
+    if told.engine == "sqlite" and (told.host or told.port or told.unixsocket):
+        parser.error("--engine sqlite has no server")
     for name, (default, _) in SIZES.items():
         if getattr(told, name) is None:
             setattr(told, name, flow.defaults.get(name, default))
@@ -156,6 +158,10 @@ def server_for(told: argparse.Namespace, output: Path) -> Iterator[launch.Server
     directory = output / "server"
     if directory.exists():
         shutil.rmtree(directory)  # an earlier run's, in the same output directory
+    if told.engine == "sqlite":
+        directory.mkdir(parents=True)
+        yield None
+        return
     if told.engine == "postgres":
         with launch_postgres.postgres(directory, *told.server_arg, connections=told.workers) as server:
             yield server
@@ -172,6 +178,8 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
     with server_for(told, output) as server, raw_log(output) as log:
         if server is not None:
             options = replace(options, host=server.host, port=server.port)
+        if options.engine == "sqlite":
+            options = replace(options, path=str(output / "server" / "herd.sqlite"))
         store = store_of(options)
         introduce(store, options, output, log)
         options = store.prepare(options, told.drop)
@@ -194,7 +202,7 @@ def introduce(store: Store, options: Options, output: Path, log: RawLog) -> None
     server = facts["server"] = store.facts()
     policy = {
         name.removeprefix("config_"): server[name]
-        for name in ("config_appendfsync", "fsync", "synchronous_commit")
+        for name in ("config_appendfsync", "fsync", "synchronous_commit", "synchronous")
         if name in server
     }
     print(" ".join(f"{name}={value}" for name, value in options_shown(options).items()))

@@ -58,4 +58,5 @@ class Options:
     host: str = "127.0.0.1"
     port: int = 6379
     unixsocket: str | None = None
+    path: str | None = None  # SQLite's file
     scripts: tuple[bytes, ...] = ()  # SHA1 of what herd_redis.scripts answers, loaded beforehand

@@ -146,7 +146,7 @@ def result_of(
 
 def options_shown(options: Options) -> dict[str, Any]:
     """What was asked for, without addresses and paths of a machine."""
-    hidden = ("host", "port", "unixsocket", "scripts", "goods")
+    hidden = ("host", "port", "unixsocket", "path", "scripts", "goods")
     shown = {name: value for name, value in asdict(options).items() if name not in hidden}
     return shown | {"transport": "tcp" if options.unixsocket is None else "unix"}
 

@@ -39,6 +39,10 @@ def store_of(options: Options) -> Store:
         from bench.herd_postgres import PostgresStore  # here: its client need not be installed
 
         return PostgresStore(options)
+    if options.engine == "sqlite":
+        from bench.herd_sqlite import SqliteStore
+
+        return SqliteStore(options)
     client = client_of(options)
     return KlaniStore(client) if options.engine == "klani" else RedisStore(client)
 

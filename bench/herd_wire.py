@@ -103,8 +103,12 @@ class Connection(Protocol):
 
 
 def open_wire(options: Options, tally: Tally) -> Wire:
-    if options.engine != "postgres":
+    if options.engine in ("klani", "redis"):
         return RedisWire(options, tally)
+    if options.engine == "sqlite":
+        from bench.herd_sqlite import SqliteWire
+
+        return SqliteWire(options, tally)
     from bench.herd_postgres import PostgresWire  # here: its client need not be installed
 
     return PostgresWire(options, tally)

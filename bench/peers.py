@@ -1,0 +1,228 @@
+"""klani-resp and what one would use in its place, in one harness: rounds in turn, medians, spread, ratios.
+
+    python bench/peers.py [--rounds 5] [--only exact,claim] [--write docs] [-- options of bench/herd.py]
+
+Two races: `exact`, the seed's single commands, and `claim`, one call per user that decides in the server.
+Every run has a fresh directory, and is verified as any herd is. A peer that is not installed is named with
+its package, and the exit status is 1. `--write docs` makes docs/benchmarks.md and its chart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench import host, launch_postgres
+from bench.charts import bars
+
+ROOT = Path(__file__).resolve().parent.parent
+HERD = Path(__file__).resolve().with_name("herd.py")
+OURS = "klani-resp"
+TEXT = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    engine: str
+    options: tuple[str, ...] = ()
+    loses: str = ""  # what a crash may take back of what was answered
+
+
+_LOSES = "up to a second of sales"
+_EVERYSEC = ("--appendfsync", "everysec")
+RACES: dict[str, tuple[tuple[str, ...], tuple[Peer, ...]]] = {
+    "exact": (
+        (),
+        (
+            Peer(OURS, "klani"),
+            Peer("Redis, single commands, always", "redis"),
+            Peer("Redis, single commands, everysec", "redis", _EVERYSEC, _LOSES),
+        ),
+    ),
+    "claim": (
+        ("--flow", "claim"),
+        (
+            Peer(OURS, "klani"),
+            Peer("Redis, Lua, always", "redis"),
+            Peer("Redis, Lua, everysec", "redis", _EVERYSEC, _LOSES),
+            Peer("PostgreSQL, SKIP LOCKED", "postgres"),
+            Peer("SQLite, no server", "sqlite"),
+        ),
+    ),
+}
+# An engine's program, and Debian's package of it.
+PROGRAMS = {"redis": ("redis-server", "redis-server"), "postgres": ("postgres", "postgresql")}
+# Which of a server's own facts say how it was set up.
+SETTINGS = {
+    "klani": "klani_version config_appendfsync",
+    "redis": "redis_version config_appendonly config_appendfsync config_save",
+    "postgres": "server_version fsync synchronous_commit full_page_writes shared_buffers max_wal_size",
+    "sqlite": "sqlite_version journal_mode synchronous busy_timeout",
+}
+
+
+@dataclass
+class Taken:
+    """What the runs of one peer gave."""
+
+    seconds: list[float] = field(default_factory=list)
+    server_cpu: list[float] = field(default_factory=list)
+    p99_us: list[int] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        return (max(self.seconds) - min(self.seconds)) / self.median
+
+
+def missing(peers: tuple[Peer, ...]) -> list[str]:
+    """A line for each program that is not there."""
+    needed = {PROGRAMS[peer.engine] for peer in peers if peer.engine in PROGRAMS}
+    return [
+        f"{program} is not installed; on Debian: apt-get install {package}"
+        for program, package in sorted(needed)
+        if not (shutil.which(program) or launch_postgres.program(program))
+    ]
+
+
+def run_herd(peer: Peer, options: tuple[str, ...], more: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One herd's result, and its server's facts; raises CalledProcessError when it did not verify."""
+    with tempfile.TemporaryDirectory(prefix="herd-peers-") as directory:
+        command = [sys.executable, str(HERD), "--engine", peer.engine, "--output", directory, "--no-report"]
+        command += [*options, *peer.options, *more]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        result: dict[str, Any] = json.loads((Path(directory) / "result.json").read_text())
+        facts: dict[str, Any] = json.loads((Path(directory) / "host.json").read_text())["server"]
+        return result, facts
+
+
+def race(name: str, rounds: int, more: list[str]) -> dict[str, Taken]:
+    options, peers = RACES[name]
+    taken = {peer.name: Taken() for peer in peers}
+    for turn in range(rounds):
+        for peer in peers if turn % 2 == 0 else peers[::-1]:
+            result, facts = run_herd(peer, options, more)
+            mine = taken[peer.name]
+            mine.seconds.append(result["wall_seconds"])
+            server = result["server"]
+            used = [server[name] for name in ("cpu_user_seconds", "cpu_system_seconds") if name in server]
+            mine.server_cpu.append(sum(used))
+            mine.p99_us.append(result["latencies_us"]["update"]["p99"])
+            mine.settings = {key: str(facts[key]) for key in SETTINGS[peer.engine].split() if key in facts}
+            shown = f"{peer.name:<34} {result['wall_seconds']:7.3f} s"
+            print(f"  {name} {turn + 1}/{rounds}  {shown}", flush=True)
+    return taken
+
+
+def table(name: str, taken: dict[str, Taken]) -> list[str]:
+    """In Markdown."""
+    ours = taken[OURS].median
+    lines = [
+        "| | seconds | spread | klani-resp over it | p99 of a sale, ms | server CPU, s | a crash takes |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for peer in RACES[name][1]:
+        one = taken[peer.name]
+        cpu = f"{statistics.median(one.server_cpu):.2f}" if peer.engine != "sqlite" else "none"
+        lines.append(
+            f"| {peer.name} | {one.median:.2f} | {one.spread:.0%} | {ours / one.median:.2f} "
+            f"| {statistics.median(one.p99_us) / 1000:.1f} | {cpu} | {peer.loses or 'nothing'} |"
+        )
+    return lines
+
+
+def settings_lines(taken: dict[str, Taken]) -> list[str]:
+    lines = []
+    for name, one in taken.items():
+        shown = ", ".join(f"{key.removeprefix('config_')} {value}" for key, value in one.settings.items())
+        lines.append(f"- {name}: {shown}")
+    return lines
+
+
+def commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def write(directory: Path, found: dict[str, dict[str, Taken]], rounds: int) -> None:
+    facts = host.facts(Path(tempfile.gettempdir()))
+    sync_us, memory_gib = facts["fdatasync_us"]["p50"], facts["memory_bytes"] / 2**30
+    machine = (
+        f"Commit {commit()}, {rounds} rounds. {facts['cpu_model']}, {facts['cpus_usable']} CPUs, "
+        f"{memory_gib:.1f} GiB, Linux {facts['kernel']}, {facts['file_system']} with an fdatasync of "
+        f"{sync_us} us, Python {facts['python']}."
+    )
+    text = [TEXT["introduction"], machine, "", "![Seconds, medians](benchmarks.svg)", ""]
+    for name, taken in found.items():
+        text += [
+            TEXT["races"][name],
+            "",
+            *table(name, taken),
+            "",
+            "Settings:",
+            "",
+            *settings_lines(taken),
+            "",
+        ]
+    (directory / "benchmarks.md").write_text("\n".join(text).strip() + "\n", encoding="utf-8")
+    rows = [
+        (f"{name}: {peer}", one.median, peer == OURS)
+        for name, taken in found.items()
+        for peer, one in taken.items()
+    ]
+    chart = bars("Seconds for 100,000 users, medians", rows, "s")
+    (directory / "benchmarks.svg").write_text(chart, encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default=",".join(RACES), help=f"of {', '.join(RACES)}")
+    parser.add_argument("--write", type=Path, metavar="DOCS", help="where benchmarks.md and its chart go")
+    parser.add_argument("herd", nargs="*", help="options of bench/herd.py, behind a `--`")
+    told = parser.parse_args()
+    names = told.only.split(",")
+    absent = missing(tuple(peer for name in names for peer in RACES[name][1]))
+    if absent:
+        print("\n".join(absent), file=sys.stderr)
+        return 1
+    print(f"load average at the start: {os.getloadavg()[0]:.2f}", flush=True)
+    started = time.monotonic()
+    try:
+        found = {name: race(name, told.rounds, told.herd) for name in names}
+    except subprocess.CalledProcessError as failed:
+        print(f"a herd failed: {' '.join(failed.cmd)}\n{failed.stdout[-2000:]}{failed.stderr[-2000:]}")
+        return 1
+    print(f"\nmedians of {told.rounds} rounds  [{time.monotonic() - started:.0f} s]")
+    for name, taken in found.items():
+        print("\n".join([name, *table(name, taken), *settings_lines(taken)]))
+    if told.write is not None:
+        write(told.write, found, told.rounds)
+        print(f"written: {told.write / 'benchmarks.md'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
