@@ -36,6 +36,12 @@ def token_of(text: bytes) -> int:
 
 def key_of(engine: Engine, text: bytes) -> tuple[Table, int]:
     """`42`, `seats:42` or `{seats}:42`."""
+    name, row = named_row(engine, text)
+    return engine.table(name), row
+
+
+def named_row(engine: Engine, text: bytes) -> tuple[bytes, int]:
+    """As `key_of`, by the table's name: it need not be there."""
     name, colon, digits = text.rpartition(b":")
     if not colon:
         name = engine.default_table
@@ -43,7 +49,7 @@ def key_of(engine: Engine, text: bytes) -> tuple[Table, int]:
         name = name[1:-1]
     if not digits.isdigit() or len(digits) > DIGITS_MAX or int(digits) > ROW_ID_MAX:
         raise CommandError(f"ERR invalid row id '{shown(digits)}'")
-    return engine.table(name), int(digits)
+    return name, int(digits)
 
 
 def pairs(

@@ -1,7 +1,8 @@
-"""MULTI EXEC DISCARD: commands that take effect as one. WATCH is not: KL.REPLACE's token does its work."""
+"""MULTI EXEC DISCARD WATCH UNWATCH: commands that take effect as one, or not at all."""
 
 from __future__ import annotations
 
+from commands.arguments import named_row
 from commands.spec import Arg, CommandError, Context, Flags, RawReply, Reply, command
 
 GROUP = "transactions"
@@ -44,29 +45,33 @@ def discard(context: Context) -> str:
 
 @command(
     "WATCH",
-    summary="Refused: a fencing token of KL.TRYLOCK guards a row instead.",
+    summary=(
+        "Watches rows: EXEC answers null, and does nothing, if any of them was written since, made, or its "
+        "table dropped. Locks and holds are no writes: KL.TRYLOCK's token guards a row against those."
+    ),
     syntax="<key> [<key> ...]",
     args=(("keys", Arg.REST),),
     least=1,
     keys=(1, -1, 1),
     reply=Reply.STATUS,
     flags=Flags.FAST | Flags.CONNECTION,
+    complexity="O(keys), again at EXEC",
     group=GROUP,
 )
 def watch(context: Context, keys: list[bytes]) -> str:
     if context.client.in_transaction:
         raise CommandError("ERR WATCH inside MULTI is not allowed")
-    raise CommandError(
-        "ERR WATCH is not supported: lock the rows with KL.TRYLOCK, KL.REPLACE checks the token"
-    )
+    context.client.watch([named_row(context.engine, key) for key in keys])
+    return "OK"
 
 
 @command(
     "UNWATCH",
-    summary="Nothing is ever watched, so nothing remains so.",
+    summary="Forgets all watched rows. EXEC and DISCARD do so, too.",
     reply=Reply.STATUS,
     flags=Flags.FAST | Flags.CONNECTION,
     group=GROUP,
 )
 def unwatch(context: Context) -> str:
+    context.client.unwatch()
     return "OK"

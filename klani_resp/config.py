@@ -46,6 +46,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     request_bytes_max: Positive = 4 << 20
     transaction_commands_max: Positive = 10_000
     transaction_bytes_max: Positive = 16 << 20
+    watched_keys_max: Positive = 10_000
 
     # What one connection, and one turn of the loop, may take before the others have theirs.
     receive_bytes_max: Positive = 16 << 10

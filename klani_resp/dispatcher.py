@@ -102,7 +102,7 @@ class Dispatcher:
         return error_reply(text.decode("utf-8", "surrogateescape"))
 
     def _queue_unknown(self, context: Context, argv: list[bytes]) -> bytes:
-        _session(context).spoil_transaction()
+        _session(context).transaction.is_spoiled = True
         return self._unknown(context, argv)
 
     def _queueing(self, command: Command) -> Run:
@@ -116,9 +116,9 @@ class Dispatcher:
             else:
                 refusal = _not_queued(command, context, argv)
             if refusal is not None:
-                session.spoil_transaction()
+                session.transaction.is_spoiled = True
                 return reject(refusal)
-            text = session.enqueue(argv)
+            text = session.transaction.enqueue(argv)
             return QUEUED if text is None else reject(error_reply(text))
 
         return queue
@@ -143,7 +143,7 @@ def _immediate(command: Command, run: Run) -> Run:
             if command.name == "EXEC":
                 session.discard_transaction()
             else:
-                session.spoil_transaction()
+                session.transaction.is_spoiled = True
         return run(context, argv)
 
     return act

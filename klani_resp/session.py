@@ -20,8 +20,10 @@ from commands.spec import CommandError, Context, Job, RawReply
 from klani_resp.compiler import Run, refused
 from klani_resp.config import Config
 from klani_resp.dispatcher import NOT_IN_MULTI, Dispatcher
+from klani_resp.protocol.encoder import NULL_ARRAYS
 from klani_resp.protocol.errors import INTERNAL_ERROR, ParserBug
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
+from klani_resp.transaction import Transaction
 from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")
@@ -69,9 +71,6 @@ class Session:
         "_executing",
         "_parser",
         "_pending",
-        "_queue",
-        "_queue_bytes",
-        "_spoiled",
         "_suspended",
         "_table",
         "closing",
@@ -87,6 +86,7 @@ class Session:
         "more",
         "name",
         "protocol",
+        "transaction",
         "transport",
         "used_at",
     )
@@ -111,9 +111,7 @@ class Session:
         self._table = dispatcher.tables[2]
         self._parser = RequestParser(limits)
         self._pending: list[Request] = []
-        self._queue: list[Request] | None = None
-        self._queue_bytes = 0
-        self._spoiled = False
+        self.transaction = Transaction(config)
         self._executing = False
         self._suspended: Suspension | None = None
         self._context: Context
@@ -274,29 +272,48 @@ class Session:
 
     def reset(self) -> None:
         self.name = b""
-        self._queue = None
+        self.transaction.end()
         self.set_protocol(2)
 
+    def watch(self, keys: list[tuple[bytes, int]]) -> None:
+        self.transaction.watch(self._context.engine, keys)
+
+    def unwatch(self) -> None:
+        self.transaction.unwatch()
+
     def begin_transaction(self) -> None:
-        if self._queue is not None:
-            raise CommandError("ERR MULTI calls can not be nested")
-        self._queue = []
-        self._queue_bytes = 0
-        self._spoiled = False
+        self.transaction.begin()
         self._choose_table()
 
     def discard_transaction(self) -> None:
-        self._take_queue("DISCARD")
+        self.transaction.take("DISCARD")
+        self.transaction.end()
+        self._choose_table()
 
     def execute_transaction(self) -> RawReply:
         """All queued commands as one frame of the log; a refusal of one does not stop the others."""
-        queue = self._take_queue("EXEC")
-        if self._spoiled:
+        transaction, engine = self.transaction, self._context.engine
+        queue = transaction.take("EXEC")
+        self._choose_table()
+        try:
+            self._refuse_transaction(queue)
+            has_changed = transaction.has_changed(engine)
+        finally:
+            transaction.end()
+        if has_changed:
+            engine.note(engine.appended)  # it shows somebody's write
+            return RawReply(NULL_ARRAYS[self.protocol])
+        return self._execute_all(queue)
+
+    def _refuse_transaction(self, queue: list[Request]) -> None:
+        if self.transaction.is_spoiled:
             raise CommandError("EXECABORT Transaction discarded because of previous errors.")
-        context = self._context
-        reason = context.engine.readonly_reason
+        reason = self._context.engine.readonly_reason
         if reason is not None and self._wants_room(queue):
             raise CommandError(f"EXECABORT Transaction discarded because of: {reason}")
+
+    def _execute_all(self, queue: list[Request]) -> RawReply:
+        context = self._context
         replies = [b"*%d\r\n" % len(queue)]
         self._executing = True
         context.engine.begin()
@@ -319,40 +336,12 @@ class Session:
         except Exception:
             return self._bug(argv)
 
-    # --- MULTI's queue --------------------------------------------------------------------------------
-
     @property
     def in_transaction(self) -> bool:
-        return self._queue is not None
-
-    def enqueue(self, argv: Request) -> str | None:
-        """Queues a command; answers why not when there is no room, and then EXEC will refuse."""
-        assert self._queue is not None
-        self._queue_bytes += sum(map(len, argv))
-        limits = self._config
-        if (
-            len(self._queue) >= limits.transaction_commands_max
-            or self._queue_bytes > limits.transaction_bytes_max
-        ):
-            self._spoiled = True
-            self._queue.clear()
-            return "ERR transaction is too long"
-        if not self._spoiled:
-            self._queue.append(argv)
-        return None
-
-    def spoil_transaction(self) -> None:
-        self._spoiled = True
-
-    def _take_queue(self, asked_by: str) -> list[Request]:
-        queue, self._queue = self._queue, None
-        if queue is None:
-            raise CommandError(f"ERR {asked_by} without MULTI")
-        self._choose_table()
-        return queue
+        return self.transaction.is_open
 
     def _choose_table(self) -> None:
-        tables = self._dispatcher.tables if self._queue is None else self._dispatcher.queueing
+        tables = self._dispatcher.queueing if self.transaction.is_open else self._dispatcher.tables
         self._table = tables[self.protocol]
 
     # --- CLIENT LIST ----------------------------------------------------------------------------------
@@ -367,9 +356,9 @@ class Session:
             "name": self.name.decode("utf-8", "surrogateescape"),
             "age": int(now - self.created_at),
             "idle": int(now - self.used_at),
-            "flags": "x" if self._queue is not None else "N",
+            "flags": "x" if self.transaction.is_open else "N",
             "db": 0,
-            "multi": -1 if self._queue is None else len(self._queue),
+            "multi": self.transaction.queued,
             "events": "r",
             "user": "default",
             "resp": self.protocol,

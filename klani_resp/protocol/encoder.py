@@ -11,6 +11,7 @@ from klani_resp.protocol.errors import error_reply
 OK = b"+OK\r\n"
 QUEUED = b"+QUEUED\r\n"
 NULLS = {2: b"$-1\r\n", 3: b"_\r\n"}
+NULL_ARRAYS = {2: b"*-1\r\n", 3: b"_\r\n"}
 ID_BYTES_MAX = len(b":4294967295\r\n")
 TEMPLATE_IDS_MAX = 1024  # templates up to this length are kept: 2.6 MB if each length occurs
 
