@@ -19,6 +19,7 @@ from klani_resp.facts import Facts
 from klani_resp.protocol import encoder
 from klani_resp.protocol.parser import ParserLimits
 from klani_resp.session import Encoded, Session, Transport, gone
+from klani_resp.settings import Settings, engine_options
 from storage.dismantle import dismantle
 from storage.engine import Engine
 from storage.errors import StoreError
@@ -47,9 +48,11 @@ class NotYet:
 
 @dataclass(slots=True)
 class Counters:
+    """`commands` is what INFO's sum lacks or has too much when those of the present connections are added."""
+
     connections: int = 0
     rejected: int = 0
-    commands: int = 0  # of connections that are gone; those present count their own
+    commands: int = 0
     received_bytes: int = 0
     sent_bytes: int = 0
 
@@ -57,6 +60,7 @@ class Counters:
 class App:
     def __init__(self, config: Config, dispatcher: Dispatcher | None = None) -> None:
         self.config = config
+        self.settings = Settings(config)
         self.engine: Engine = cast(Engine, NotYet())
         self.dispatcher = dispatcher or Dispatcher(load())
         self.counters = Counters()
@@ -67,7 +71,6 @@ class App:
         self.committer: Committer | InlineCommitter | None = None
         self.failure: Exception | None = None
         self.facts = Facts(self)
-        self.limits = ParserLimits(config.arguments_max, config.bulk_bytes_max, config.request_bytes_max)
         self.row_files = trio.Lock()  # one checkpoint at a time; KL.VERIFY makes one too
         self._released = trio.lowlevel.ParkingLot()
         self._emptied = trio.lowlevel.ParkingLot()
@@ -76,6 +79,16 @@ class App:
         self._next_id = 1
         self._checkpoint_after = 0.0  # monotonic: not before, on a full disk
         self.slicing = 0  # long replies being made in slices: the loop should not linger
+        self._retune(config)
+        self.settings.tell(self._retune)
+
+    def _retune(self, config: Config) -> None:
+        """What is copied of the settings, anew."""
+        self.limits = ParserLimits(config.arguments_max, config.bulk_bytes_max, config.request_bytes_max)
+        for session in self.sessions.values():
+            session.limit(self.limits)
+        if not self.is_loading:
+            self.engine.change(engine_options(config))
 
     def opened(self, engine: Engine, committer: Committer | InlineCommitter) -> None:
         """The store is loaded: from here on commands reach it."""
@@ -83,6 +96,7 @@ class App:
         self.committer = committer
         self.is_loading = False
         self.loading_progress = 1.0
+        self._retune(self.config)  # CONFIG SET serves while the store loads
         self.dispatcher.opened()
         for session in self.sessions.values():
             session.attach(Context(engine, session, self.facts))
@@ -104,6 +118,10 @@ class App:
         self.counters.commands += session.commands_done
         if not self.sessions:
             self._emptied.unpark_all()
+
+    def reset_counters(self) -> None:
+        self.counters = Counters(commands=-sum(session.commands_done for session in self.sessions.values()))
+        self.dispatcher.statistics.reset()
 
     # --- the end, on the task road --------------------------------------------------------------------
 

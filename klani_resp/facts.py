@@ -10,11 +10,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from commands.connection import REDIS_VERSION
 from commands.spec import Client
 from klani_resp import __version__
+from klani_resp.settings import Settings
 
 if TYPE_CHECKING:
     from klani_resp.app import App
@@ -30,21 +29,12 @@ class Facts:
     def clients(self) -> list[Client]:
         return list(self._app.sessions.values())
 
-    def config(self) -> dict[str, str]:
-        """Redis's names where a client asks for them, beside our own."""
-        config = self._app.config
-        settings = {name: str(value) for name, value in msgspec.structs.asdict(config).items()}
-        settings |= {name.replace("_", "-"): value for name, value in settings.items()}
-        return settings | {
-            "save": "",
-            "appendonly": "yes",
-            "databases": "1",
-            "maxclients": str(config.connections_max),
-            "maxmemory": "0",
-            "maxmemory-policy": "noeviction",
-            "proto-max-bulk-len": str(config.bulk_bytes_max),
-            "timeout": "0",
-        }
+    @property
+    def settings(self) -> Settings:
+        return self._app.settings
+
+    def reset_counters(self) -> None:
+        self._app.reset_counters()
 
     def sections(self) -> dict[str, Section]:
         return {

@@ -20,6 +20,7 @@ import trio
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import Committer, Doorbell
 from klani_resp.config import Config
+from klani_resp.descriptors import refuse_more_than_fit
 from klani_resp.listeners import (
     describe_address,
     open_listeners,
@@ -29,8 +30,8 @@ from klani_resp.listeners import (
 from klani_resp.reactor import Reactor
 from klani_resp.room import keep_room
 from klani_resp.session import Transport
+from klani_resp.settings import engine_options as engine_options
 from klani_resp.tasks import serve_stream
-from storage.engine import EngineOptions
 from storage.errors import StoreError
 from storage.fs import Fs
 from storage.recovery import Opening
@@ -39,6 +40,12 @@ from storage.syncer import open_syncer
 log = logging.getLogger("klani_resp")
 CHECKPOINT_POLL_SECONDS = 0.1
 LOADING_STEP_SECONDS = 0.005  # so often clients are told that the store loads
+LOG_LEVELS = {
+    "debug": logging.DEBUG,
+    "verbose": logging.DEBUG,
+    "notice": logging.INFO,
+    "warning": logging.WARNING,
+}
 SYNC_SECONDS = 1.0  # everysec
 HAS_EPOLL = hasattr(select, "epoll")
 
@@ -71,11 +78,18 @@ async def _set_when_cancelled(event: trio.Event) -> None:
         event.set()
 
 
+def set_loglevel(config: Config) -> None:
+    log.setLevel(LOG_LEVELS[config.loglevel])
+
+
 class Server:
     def __init__(self, config: Config, fs: Fs | None, use_epoll: bool) -> None:
         self._config = config
         self._opening = Opening(Path(config.dir), engine_options(config), fs)
         self._app = App(config)
+        set_loglevel(config)
+        self._app.settings.tell(set_loglevel)
+        self._app.settings.tell(refuse_more_than_fit)
         self._doorbell = Doorbell()
         self._reactor = Reactor(self._app, self._doorbell) if use_epoll else None
         self._committer: Committer | None = None
@@ -245,18 +259,3 @@ class Server:
             raise
         except Exception:
             log.exception("bug in a connection's task: the connection is closed")
-
-
-def engine_options(config: Config) -> EngineOptions:
-    return EngineOptions(
-        default_table=config.default_table.encode(),
-        appendfsync=config.appendfsync,
-        lease_ms=config.lease_ms,
-        remembered_ns=int(config.remembered_hours * 3_600_000_000_000),
-        remembered_bytes_max=config.remembered_bytes_max,
-        checkpoint_bytes=config.checkpoint_bytes,
-        segment_bytes=config.segment_bytes,
-        ballast_bytes=config.ballast_bytes,
-        history_keep_days=config.history_keep_days,
-        history_bytes_max=config.history_bytes_max,
-    )

@@ -120,6 +120,10 @@ class Session:
         """What its commands work on: set once, and again when the store has been loaded."""
         self._context = context
 
+    def limit(self, limits: ParserLimits) -> None:
+        """From the next request on."""
+        self._parser.limit(limits)
+
     # --- bytes ----------------------------------------------------------------------------------------
 
     def receive(self, data: bytes) -> bytes:

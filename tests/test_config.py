@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from klani_resp.config import Config, ConfigError, from_argv
-from klani_resp.server import engine_options
+from klani_resp.settings import engine_options
 
 
 def test_defaults() -> None:
@@ -93,10 +93,11 @@ def test_unknown_options_are_usage_errors(argv: list[str], capsys: pytest.Captur
 
 
 def test_every_limit_says_its_unit() -> None:
-    units = ("_bytes", "_ms", "_seconds", "_commands", "_connections", "_events", "arguments", "connections")
+    units = {"_bytes", "_ms", "_seconds", "_commands", "_connections", "_events", "_keys"}
+    units |= {"arguments", "connections"}
     for name in msgspec.structs.asdict(Config()):
         if name.endswith("_max"):
-            assert name.removesuffix("_max").endswith(units), name
+            assert name.removesuffix("_max").endswith(tuple(units)), name
 
 
 def test_what_the_store_gets() -> None:

@@ -65,11 +65,15 @@ class RequestParser:
     _reader: hiredis.Reader = hiredis.Reader()
 
     def __init__(self, limits: ParserLimits) -> None:
+        self.limit(limits)
+        self._careful: CarefulParser | None = None
+        self.error: ProtocolError | None = None
+
+    def limit(self, limits: ParserLimits) -> None:
+        """A request that has begun keeps the limits that it began with."""
         self._limits = limits
         self._fast_bytes_max = limits.fast_bytes_max
         self._small_bytes_max = min(SMALL_BYTES_MAX, limits.fast_bytes_max)
-        self._careful: CarefulParser | None = None
-        self.error: ProtocolError | None = None
 
     @property
     def is_between(self) -> bool:
