@@ -14,6 +14,7 @@ from commands.spec import Command, Reply
 GROUPS = {
     "inventory": "Tables, rows and locks",
     "transactions": "Transactions",
+    "keyspace": "Rows as keys, for browsers",
     "connection": "Connection",
     "server": "Server",
 }

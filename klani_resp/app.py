@@ -14,6 +14,7 @@ from commands.registry import load
 from commands.spec import Context, Job
 from klani_resp.committer import Committer, InlineCommitter
 from klani_resp.config import Config
+from klani_resp.control import Control
 from klani_resp.dispatcher import Dispatcher
 from klani_resp.facts import Facts
 from klani_resp.protocol import encoder
@@ -71,6 +72,7 @@ class App:
         self.committer: Committer | InlineCommitter | None = None
         self.failure: Exception | None = None
         self.facts = Facts(self)
+        self.control = Control(self)
         self.row_files = trio.Lock()  # one checkpoint at a time; KL.VERIFY makes one too
         self._released = trio.lowlevel.ParkingLot()
         self._emptied = trio.lowlevel.ParkingLot()
@@ -280,10 +282,10 @@ class App:
 
     @property
     def is_checkpoint_wanted(self) -> bool:
-        """When due; on a full disk when it would make room there, and again after one that found none."""
+        """When due or asked for; on a full disk when it would make room, again after one that found none."""
         engine = self.engine
         if engine.readonly_reason is None:
-            return engine.checkpoint_due
+            return engine.checkpoint_due or self.control.is_save_wanted
         wanted = engine.is_checkpoint_helpful or engine.is_checkpoint_missed
         return wanted and time.monotonic() >= self._checkpoint_after
 
@@ -292,6 +294,7 @@ class App:
         async with self.row_files:
             if not self.is_checkpoint_wanted:
                 return
+            self.control.is_save_wanted = False
             began = time.monotonic()
             is_written = await self._write_checkpoint()
             if not is_written and self.engine.can_give_room:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from commands.connection import REDIS_VERSION
 from commands.spec import Client
 from klani_resp import __version__
+from klani_resp.control import Control
 from klani_resp.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class Facts:
     @property
     def settings(self) -> Settings:
         return self._app.settings
+
+    @property
+    def control(self) -> Control:
+        return self._app.control
 
     def reset_counters(self) -> None:
         self._app.reset_counters()
@@ -93,7 +98,33 @@ class Facts:
                 "checkpoint_position": engine.checkpoint_position,
                 "state": "serving" if engine.readonly_reason is None else "readonly_full",
             }
+            facts |= self._as_redis_has_it()
         return facts
+
+    def _as_redis_has_it(self) -> Section:
+        """What its tools read: a checkpoint stands for a dump, and for a rewrite of the append-only file."""
+        engine = self._app.engine
+        running = engine.is_checkpoint_running
+        current = int(time.monotonic() - engine.checkpoint_began) if running else -1
+        last = int(engine.checkpoint_seconds) if engine.checkpoints else -1
+        status = "ok" if not engine.is_checkpoint_missed else "err"
+        return {
+            # In bytes of log: changes are not counted. 0 exactly when there are none.
+            "rdb_changes_since_last_save": engine.appended - engine.checkpoint_position,
+            "rdb_bgsave_in_progress": int(running),
+            "rdb_last_save_time": int(engine.checkpoint_made),
+            "rdb_last_bgsave_status": status,
+            "rdb_last_bgsave_time_sec": last,
+            "rdb_current_bgsave_time_sec": current,
+            "rdb_saves": engine.checkpoints,
+            "aof_rewrite_in_progress": int(running),
+            "aof_rewrite_scheduled": int(self._app.control.is_save_wanted),
+            "aof_last_rewrite_time_sec": last,
+            "aof_current_rewrite_time_sec": current,
+            "aof_last_bgrewrite_status": status,
+            "aof_last_write_status": "ok" if engine.readonly_reason is None else "err",
+            "aof_current_size": len(engine.wal.segments) * engine.options.segment_bytes,
+        }
 
     def _audit(self) -> Section:
         """What to keep elsewhere: `klani-resp check DIR --audit --anchor POSITION:HEX` proves a log by it."""

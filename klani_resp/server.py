@@ -99,6 +99,7 @@ class Server:
 
     async def run(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         self._opening.lock()
+        self._app.control.stop = stop.set
         try:
             await self._serve(stop, task_status)
         finally:
@@ -110,7 +111,7 @@ class Server:
     def _close_store(self) -> None:
         """Whoever reads the log is told that the end failed, not the start."""
         try:
-            warning = self._app.engine.close()
+            warning = self._app.engine.close(with_checkpoint=self._app.control.is_last_checkpoint_wanted)
         except (OSError, StoreError) as error:
             raise StorageFailed(f"at its end: {error}") from error
         if warning:
