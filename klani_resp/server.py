@@ -31,6 +31,7 @@ from klani_resp.reactor import Reactor
 from klani_resp.room import keep_room
 from klani_resp.session import Transport
 from klani_resp.settings import engine_options as engine_options
+from klani_resp.sweep import sweep
 from klani_resp.tasks import serve_stream
 from storage.errors import StoreError
 from storage.fs import Fs
@@ -126,6 +127,7 @@ class Server:
             try:
                 async with trio.open_nursery() as traffic:
                     traffic.start_soon(self._connections)
+                    traffic.start_soon(sweep, self._app)
                     loaded = trio.Event()
                     traffic.start_soon(self._load, services, loaded)
                     traffic.start_soon(self._report, loaded, addresses, task_status)

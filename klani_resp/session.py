@@ -83,6 +83,7 @@ class Session:
         "job",
         "library_name",
         "library_version",
+        "may_idle",
         "more",
         "name",
         "protocol",
@@ -102,6 +103,7 @@ class Session:
         self.created_at = self.used_at = time.monotonic()
         self.hold = 0
         self.more = False
+        self.may_idle = False  # no time-out ends it
         self.closing = False
         self.is_between = True  # all bytes so far made whole requests, and these have been answered
         self.job: Job | None = None
@@ -119,6 +121,11 @@ class Session:
     def attach(self, context: Context) -> None:
         """What its commands work on: set once, and again when the store has been loaded."""
         self._context = context
+
+    @property
+    def begun_request(self) -> object:
+        """What stands for the request that has begun and is not whole, the same until it is; or None."""
+        return self._parser.begun
 
     def limit(self, limits: ParserLimits) -> None:
         """From the next request on."""

@@ -167,6 +167,13 @@ def test_a_log_level(app: App, session: Session, start: Callable[..., Server]) -
     assert logging.getLogger("klani_resp").level != logging.WARNING, "that was the other process"
 
 
+def test_the_longest_command_of_the_contract_fits(session: Session) -> None:
+    fields = [word for number in range(64) for word in (f"f{number}", "1")]
+    words = ["KL.CLAIM", "t", *fields, "SET", *fields, "IDS", "1000", *map(str, range(1000))]
+    words += ["FOR", "ann", "MAX", "9", "REQUEST", "r"]
+    assert ask(session, *words) == "-ERR unknown table 't'\r\n"
+
+
 # --- REWRITE and RESETSTAT ----------------------------------------------------------------------------
 
 FILE = """\

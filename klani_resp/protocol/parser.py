@@ -80,6 +80,11 @@ class RequestParser:
         """Whether all bytes so far made whole requests."""
         return self._careful is None and self.error is None
 
+    @property
+    def begun(self) -> object:
+        """While one and the same request has begun and is not whole, one and the same object; else None."""
+        return self._careful
+
     def feed(self, data: bytes) -> list[Request]:
         """The requests that `data` completes; none is empty."""
         requests: list[Request] = []
