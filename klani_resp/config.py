@@ -69,9 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     listen_backlog_connections: Annotated[Positive, Redis("tcp-backlog")] = 511
     output_bytes_max: Annotated[Positive, LIVE] = 64 << 20  # replies that wait for one connection
     idle_seconds_max: Annotated[Seconds, LIVE, Redis("timeout")] = 0.0  # without a byte; 0: any time
-    request_seconds_max: Annotated[Seconds, LIVE] = (
-        60.0  # from a request's first byte to its last; 0: for ever
-    )
+    request_seconds_max: Annotated[Seconds, LIVE] = 60.0  # from first byte to last; 0: any time
 
     # The longest command of the contract has some 1,300 words: KL.CLAIM with 64 fields, SET and 1,000 ids.
     # A word is 6 bytes or more: below a sixth of `receive_bytes_max` no turn could be parsed in one go.
