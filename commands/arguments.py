@@ -36,10 +36,16 @@ def token_of(text: bytes) -> int:
 
 def key_of(engine: Engine, text: bytes) -> tuple[Table, int]:
     """`42`, `seats:42` or `{seats}:42`."""
+    name, row = named_row(engine, text)
+    return engine.table(name), row
+
+
+def named_row(engine: Engine, text: bytes) -> tuple[bytes, int]:
+    """As `key_of`, by the table's name: it need not be there."""
     name, row = split_key(engine.default_table, text)
     if row is None or row > ROW_ID_MAX:
         raise CommandError(f"ERR invalid row id '{shown(text.rpartition(b':')[2])}'")
-    return engine.table(name), row
+    return name, row
 
 
 def split_key(default_table: bytes, text: bytes) -> tuple[bytes, int | None]:

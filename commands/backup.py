@@ -30,7 +30,7 @@ from storage.backup import Backup, backup_name
     ),
 )
 def backup(context: Context, name: bytes) -> Job:
-    folder = context.server.config()["backup_dir"]
+    folder = context.server.settings.shown()["backup_dir"]
     if not folder:
         raise CommandError("ERR no backups here: the server was started without --backup-dir")
     made = Backup(context.engine, Path(folder), backup_name(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_DATA = "GET SET MGET MSET DEL INCR EXPIRE HSET HGETALL LPUSH SADD ZADD XADD"
+_DATA = "GET SET MGET MSET DEL INCR EXPIRE HSET KEYS LPUSH SADD ZADD XADD"
 
 REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from commands.family import Family, name_matcher
-from commands.spec import Arg, CommandError, Context, Flags, Reply, Status, command, syntax_error
+from commands.spec import Arg, Context, Flags, Job, Reply, Status, command, syntax_error
 
 GROUP = "server"
 EVERY_SECTION = frozenset({"all", "everything"})
@@ -39,27 +39,29 @@ def info(context: Context, sections: list[bytes]) -> str:
 @_config.member("GET", syntax="<pattern> ...", summary="The settings whose names match.", least=1, most=None)
 def config_get(context: Context, patterns: list[bytes]) -> dict[str, str]:
     wanted = [name_matcher(pattern) for pattern in patterns]
-    settings = context.server.config()
+    settings = context.server.settings.shown()
     return {name: value for name, value in settings.items() if any(fits(name) for fits in wanted)}
 
 
 @_config.member(
     "SET",
-    syntax="<name> <value> ...",
-    summary="Refused, settings are fixed at the start.",
+    syntax="<name> <value> [<name> <value> ...]",
+    summary="Changes settings, all or none.",
     least=2,
     most=None,
     flags=Flags.SECRET,  # requirepass may be among them
 )
-def config_set(context: Context, words: list[bytes]) -> None:
+def config_set(context: Context, words: list[bytes]) -> Status:
     if len(words) % 2:
         raise syntax_error()
-    name = words[0][:128].decode("utf-8", "surrogateescape").lower()
-    if name not in context.server.config():
-        raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
-    raise CommandError(
-        f"ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config"
-    )
+    texts = [word.decode("utf-8", "surrogateescape") for word in words]
+    context.server.settings.change(list(zip(texts[::2], texts[1::2], strict=True)))
+    return Status("OK")
+
+
+@_config.member("REWRITE", summary="Writes the settings to the TOML file of the start.")
+def config_rewrite(context: Context, words: list[bytes]) -> Job:
+    return Job(run=context.server.settings.rewriting(), finish=lambda _: Status("OK"))
 
 
 @_config.member("RESETSTAT", summary="What INFO counts begins anew.")
@@ -74,7 +76,7 @@ def config_resetstat(context: Context, words: list[bytes]) -> Status:
     syntax="<subcommand> [<argument> ...]",
     args=(("words", Arg.REST),),
     least=1,
-    flags=Flags.ADMIN | Flags.CONNECTION,
+    flags=Flags.ADMIN | Flags.LOADING | Flags.CONNECTION,
     group=GROUP,
     complexity="O(settings)",
     family=_config,

@@ -46,6 +46,7 @@ async def _run(config: Config) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(_until_signal, nursery.cancel_scope)
         await serve(config)
+        nursery.cancel_scope.cancel()  # SHUTDOWN ended it, no signal did
 
 
 async def _until_signal(

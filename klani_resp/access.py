@@ -14,7 +14,7 @@ from klani_resp.acl.guard import UserGuard
 from klani_resp.acl.log import AccessLog
 from klani_resp.acl.users import User, Users, UsersError
 from klani_resp.acl_file import read, write
-from klani_resp.config import ConfigError
+from klani_resp.config import Config, ConfigError
 from klani_resp.dispatcher import View
 from klani_resp.protocol.parser import ParserLimits
 
@@ -53,6 +53,7 @@ class Access:
         self._views: dict[User, View] = {}
         self.log = AccessLog()
         config = app.config
+        self._required = ""  # `requirepass`, as it was taken last
         self._before_auth = ParserLimits(
             config.before_auth_arguments_max,
             config.before_auth_bulk_bytes_max,
@@ -65,6 +66,7 @@ class Access:
         config = self._app.config
         try:
             if config.requirepass:
+                self._required = config.requirepass
                 self._users.require_password(config.requirepass.encode())
             if config.users and config.acl_file:
                 raise UsersError("users are in the settings or in acl_file, not in both")
@@ -74,6 +76,14 @@ class Access:
             self._users.replace(self._users.parsed(lines, config.acl_file or "users"))
         except (UsersError, OSError) as error:
             raise AccessError(str(error)) from error
+
+    def retune(self, config: Config) -> None:
+        """The settings have changed: limits, and perhaps the default user's password."""
+        if config.requirepass != self._required:
+            self._required = config.requirepass
+            self.require_password(config.requirepass.encode())
+        for session in self._app.sessions.values():
+            self._log_in(session, session.user)
 
     # --- sessions -------------------------------------------------------------------------------------
 

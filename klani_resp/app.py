@@ -15,12 +15,14 @@ from commands.spec import Context, Job
 from klani_resp.access import Access
 from klani_resp.committer import Committer, InlineCommitter
 from klani_resp.config import Config
+from klani_resp.control import Control
 from klani_resp.dispatcher import Dispatcher
 from klani_resp.facts import Facts
 from klani_resp.protocol import encoder
 from klani_resp.protocol.parser import ParserLimits
 from klani_resp.rates import Rates
 from klani_resp.session import Encoded, Session
+from klani_resp.settings import Settings, engine_options
 from klani_resp.transport import Line, Transport
 from klani_resp.watching import LatencyMonitor, Monitors, SlowLog
 from storage.dismantle import dismantle
@@ -62,6 +64,7 @@ class Counters:
 class App:
     def __init__(self, config: Config, dispatcher: Dispatcher | None = None) -> None:
         self.config = config
+        self.settings = Settings(config)
         self.engine: Engine = cast(Engine, NotYet())
         self.dispatcher = dispatcher or Dispatcher(load())
         self.counters = Counters()
@@ -70,8 +73,6 @@ class App:
         self.slowlog = SlowLog(*watched)
         self.latency = LatencyMonitor(*watched)
         self.monitors = Monitors(*watched)
-        self.slowlog.configure(config.slowlog_slower_than_us, config.slowlog_entries_max)
-        self.latency.configure(config.latency_threshold_ms)
         self.sessions: dict[int, Session] = {}
         self.loading_progress = 0.0
         self.is_loading = True
@@ -79,8 +80,9 @@ class App:
         self.committer: Committer | InlineCommitter | None = None
         self.failure: Exception | None = None
         self.facts = Facts(self)
-        self.limits = ParserLimits(config.arguments_max, config.bulk_bytes_max, config.request_bytes_max)
+        self.limits: ParserLimits
         self.access = Access(self)
+        self.control = Control(self)
         self.row_files = trio.Lock()  # one checkpoint at a time; KL.VERIFY makes one too
         self._released = trio.lowlevel.ParkingLot()
         self._emptied = trio.lowlevel.ParkingLot()
@@ -89,6 +91,17 @@ class App:
         self._next_id = 1
         self._checkpoint_after = 0.0  # monotonic: not before, on a full disk
         self.slicing = 0  # long replies being made in slices: the loop should not linger
+        self._retune(config)
+        self.settings.tell(self._retune)
+
+    def _retune(self, config: Config) -> None:
+        """What is copied of the settings, anew."""
+        self.limits = ParserLimits(config.arguments_max, config.bulk_bytes_max, config.request_bytes_max)
+        self.access.retune(config)
+        self.slowlog.configure(config.slowlog_slower_than_us, config.slowlog_entries_max)
+        self.latency.configure(config.latency_threshold_ms)
+        if not self.is_loading:
+            self.engine.change(engine_options(config))
 
     def opened(self, engine: Engine, committer: Committer | InlineCommitter) -> None:
         """The store is loaded: from here on commands reach it."""
@@ -96,6 +109,7 @@ class App:
         self.committer = committer
         self.is_loading = False
         self.loading_progress = 1.0
+        self._retune(self.config)  # CONFIG SET serves while the store loads
         self.dispatcher.opened()
         for session in self.sessions.values():
             session.attach(Context(engine, session, self.facts))
@@ -288,10 +302,10 @@ class App:
 
     @property
     def is_checkpoint_wanted(self) -> bool:
-        """When due; on a full disk when it would make room there, and again after one that found none."""
+        """When due or asked for; on a full disk when it would make room, again after one that found none."""
         engine = self.engine
         if engine.readonly_reason is None:
-            return engine.checkpoint_due
+            return engine.checkpoint_due or self.control.is_save_wanted
         wanted = engine.is_checkpoint_helpful or engine.is_checkpoint_missed
         return wanted and time.monotonic() >= self._checkpoint_after
 
@@ -300,6 +314,7 @@ class App:
         async with self.row_files:
             if not self.is_checkpoint_wanted:
                 return
+            self.control.is_save_wanted = False
             began = time.monotonic()
             is_written = await self._write_checkpoint()
             if not is_written and self.engine.can_give_room:

@@ -5,13 +5,32 @@ from __future__ import annotations
 import argparse
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """The name that a setting has in Redis, where ours is another."""
+
+    name: str
+
+
+class Live(Enum):
+    """Marks what CONFIG SET may change while the server runs; who keeps a copy asks `Settings` to be told."""
+
+    LIVE = "live"
+
+
+LIVE = Live.LIVE
 Positive = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 
 
 class ConfigError(Exception):
@@ -19,6 +38,11 @@ class ConfigError(Exception):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line per setting: type, limits, whether it may change live, Redis's name. There is no other list.
+
+    Byte counts (`.._bytes`, `.._bytes_max`) are taken with a unit by CONFIG SET, as in `64mb`.
+    """
+
     bind: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 7700  # 0: any free one, named in the ready line
     tls_bind: str = ""  # as `bind` unless told
@@ -33,35 +57,43 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     metrics_bind: str = "127.0.0.1"
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # of /metrics, /healthz, /readyz; 0: there is none
     backup_dir: str = ""  # of KL.BACKUP; empty: there are no backups
+    config_file: str = ""  # the TOML file that `--config` named: CONFIG REWRITE's
+    loglevel: Annotated[Literal["debug", "verbose", "notice", "warning"], LIVE] = "notice"
 
     appendfsync: Literal["always", "everysec", "no"] = "always"
     default_table: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}\Z")] = "seats"
-    lease_ms: Annotated[int, Meta(ge=1, le=86_400_000)] = 10_000
+    lease_ms: Annotated[int, Meta(ge=1, le=86_400_000), LIVE] = 10_000
     # Requests and ended holds: for how long, and in how much memory; when it is full new ones are refused.
-    remembered_hours: Annotated[float, Meta(ge=0.001)] = 24.0
-    remembered_bytes_max: Annotated[int, Meta(ge=0)] = 512 << 20
-    checkpoint_bytes: Positive = 64 << 20
+    remembered_hours: Annotated[float, Meta(ge=0.001, le=876_000), LIVE] = 24.0
+    remembered_bytes_max: Annotated[Natural, LIVE] = 512 << 20
+    checkpoint_bytes: Annotated[Positive, LIVE] = 64 << 20
     segment_bytes: Annotated[int, Meta(ge=1 << 16)] = 64 << 20  # of a file of the log
-    ballast_bytes: Annotated[int, Meta(ge=0)] = 64 << 20  # kept back for a full disk; 0: nothing is
-    history_keep_days: Annotated[float, Meta(ge=0, le=36_500)] = 7.0  # of segments that the log let go of
-    history_bytes_max: Annotated[int, Meta(ge=0)] = 1 << 30  # of them all; 0: none is kept
+    ballast_bytes: Natural = 64 << 20  # kept back for a full disk; 0: nothing is
+    history_keep_days: Annotated[float, Meta(ge=0, le=36_500), LIVE] = (
+        7.0  # of segments that the log let go of
+    )
+    history_bytes_max: Annotated[Natural, LIVE] = 1 << 30  # of them all; 0: none is kept
 
     # docs/security.md. There is no option for a password: all users of the machine see command lines.
-    requirepass: str = ""  # of the default user
+    requirepass: Annotated[str, LIVE] = ""  # of the default user
     users: tuple[str, ...] = ()  # `<name> <rule> ...`, each as a line of an ACL file without its first word
-    acl_file: str = ""
-    protected_mode: bool = True  # while the default user has no password only loopback is served
+    acl_file: Annotated[str, Redis("aclfile")] = ""
+    protected_mode: Annotated[bool, LIVE] = True  # without a password of the default user: loopback alone
     before_auth_arguments_max: Positive = 10
     before_auth_bulk_bytes_max: Positive = 16 << 10
     before_auth_output_bytes_max: Positive = 64 << 10
 
-    slowlog_slower_than_us: Annotated[int, Meta(ge=-1)] = 10_000  # 0: every command, -1: none
-    slowlog_entries_max: Annotated[int, Meta(ge=0)] = 128
-    latency_threshold_ms: Annotated[int, Meta(ge=0)] = 0  # from here on LATENCY notes something; 0: never
+    # 0: every command is noted, -1: none.
+    slowlog_slower_than_us: Annotated[int, Meta(ge=-1), LIVE, Redis("slowlog-log-slower-than")] = 10_000
+    slowlog_entries_max: Annotated[Natural, LIVE, Redis("slowlog-max-len")] = 128
+    # From here on LATENCY notes something; 0: never.
+    latency_threshold_ms: Annotated[Natural, LIVE, Redis("latency-monitor-threshold")] = 0
 
-    connections_max: Positive = 10_000
-    listen_backlog_connections: Positive = 511
-    output_bytes_max: Positive = 64 << 20  # replies that wait for one connection
+    connections_max: Annotated[Positive, LIVE, Redis("maxclients")] = 10_000
+    listen_backlog_connections: Annotated[Positive, Redis("tcp-backlog")] = 511
+    output_bytes_max: Annotated[Positive, LIVE] = 64 << 20  # replies that wait for one connection
+    idle_seconds_max: Annotated[Seconds, LIVE, Redis("timeout")] = 0.0  # without a byte; 0: any time
+    request_seconds_max: Annotated[Seconds, LIVE] = 60.0  # from first byte to last; 0: any time
 
     board_bind: str = "127.0.0.1"
     board_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # of the live board; 0: there is none
@@ -72,20 +104,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     onlooker_request_bytes_max: Positive = 8 << 10
     onlooker_request_seconds_max: Annotated[float, Meta(gt=0)] = 10.0  # its answer included
 
-    arguments_max: Positive = 4096
-    bulk_bytes_max: Positive = 1 << 20
-    request_bytes_max: Positive = 4 << 20
-    transaction_commands_max: Positive = 10_000
-    transaction_bytes_max: Positive = 16 << 20
+    # The longest command of the contract has some 1,300 words: KL.CLAIM with 64 fields, SET and 1,000 ids.
+    # A word is 6 bytes or more: below a sixth of `receive_bytes_max` no turn could be parsed in one go.
+    arguments_max: Annotated[Positive, LIVE] = 4096
+    bulk_bytes_max: Annotated[Positive, LIVE, Redis("proto-max-bulk-len")] = 1 << 20
+    request_bytes_max: Annotated[Positive, LIVE, Redis("client-query-buffer-limit")] = 4 << 20
+    transaction_commands_max: Annotated[Positive, LIVE] = 10_000
+    transaction_bytes_max: Annotated[Positive, LIVE] = 16 << 20
+    watched_keys_max: Annotated[Positive, LIVE] = 10_000
 
     # What one connection, and one turn of the loop, may take before the others have theirs.
     receive_bytes_max: Positive = 16 << 10
-    turn_commands_max: Positive = 1024
-    turn_reply_bytes_max: Positive = 256 << 10
-    turn_events_max: Positive = 512
+    turn_commands_max: Annotated[Positive, LIVE] = 1024
+    turn_reply_bytes_max: Annotated[Positive, LIVE] = 256 << 10
+    turn_events_max: Annotated[Positive, LIVE] = 512
     busy_ms_max: Positive = 4
 
-    drain_seconds_max: Annotated[float, Meta(ge=0)] = 10.0
+    drain_seconds_max: Annotated[Seconds, LIVE] = 10.0
 
 
 OPTIONS = (
@@ -143,6 +178,7 @@ def from_argv(argv: Sequence[str]) -> Config:
     path = options.pop("config")
     values = from_file(path) if path is not None else {}
     values |= {name: value for name, value in options.items() if value is not None}
+    values["config_file"] = str(path or "")
     return from_mapping(values)
 
 

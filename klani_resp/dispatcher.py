@@ -177,7 +177,7 @@ class Dispatcher:
                 denial = check(context.engine, argv)
                 if denial is not None:
                     if is_queued:
-                        _session(context).spoil_transaction()
+                        _session(context).transaction.is_spoiled = True
                     return reject(guard.refuse(denial, where, context.client))
             return inner(context, argv)
 
@@ -206,7 +206,7 @@ class Dispatcher:
         return error_reply(text.decode("utf-8", "surrogateescape"))
 
     def _queue_unknown(self, context: Context, argv: list[bytes]) -> bytes:
-        _session(context).spoil_transaction()
+        _session(context).transaction.is_spoiled = True
         return self._unknown(context, argv)
 
     def _queueing(self, command: Command) -> Run:
@@ -220,9 +220,9 @@ class Dispatcher:
             else:
                 refusal = _not_queued(command, context, argv)
             if refusal is not None:
-                session.spoil_transaction()
+                session.transaction.is_spoiled = True
                 return reject(refusal)
-            text = session.enqueue(argv)
+            text = session.transaction.add(argv)
             return QUEUED if text is None else reject(error_reply(text))
 
         return queue
@@ -241,7 +241,7 @@ def _immediate(command: Command, run: Run) -> Run:
             if command.name == "EXEC":
                 session.discard_transaction()
             else:
-                session.spoil_transaction()
+                session.transaction.is_spoiled = True
         return run(context, argv)
 
     return act

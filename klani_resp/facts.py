@@ -12,21 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import msgspec
-
 from commands.access import AccessControl
 from commands.connection import REDIS_VERSION
 from commands.spec import Client
 from commands.watching import LatencyFacts, SlowLogFacts
 from klani_resp import __version__
 from klani_resp.command_facts import Section, commandstats, errorstats, latencystats
+from klani_resp.control import Control
+from klani_resp.settings import Settings
 
 if TYPE_CHECKING:
     from klani_resp.app import App
     from klani_resp.session import Session
-
-HIDDEN = "********"
-SECRET_SETTINGS = ("requirepass", "users")
 
 
 class Facts:
@@ -60,26 +57,13 @@ class Facts:
     def clients(self) -> list[Client]:
         return list(self._app.sessions.values())
 
-    def config(self) -> dict[str, str]:
-        """Redis's names where a client asks for them, beside our own."""
-        config = self._app.config
-        settings = {name: _told(value) for name, value in msgspec.structs.asdict(config).items()}
-        settings |= {name: HIDDEN for name in SECRET_SETTINGS if getattr(config, name)}
-        settings |= {name.replace("_", "-"): value for name, value in settings.items()}
-        return settings | {
-            "save": "",
-            "appendonly": "yes",
-            "databases": "1",
-            "maxclients": str(config.connections_max),
-            "maxmemory": "0",
-            "maxmemory-policy": "noeviction",
-            "proto-max-bulk-len": str(config.bulk_bytes_max),
-            "timeout": "0",
-            "slowlog-log-slower-than": str(config.slowlog_slower_than_us),
-            "slowlog-max-len": str(config.slowlog_entries_max),
-            "latency-monitor-threshold": str(config.latency_threshold_ms),
-            "aclfile": config.acl_file,
-        }
+    @property
+    def settings(self) -> Settings:
+        return self._app.settings
+
+    @property
+    def control(self) -> Control:
+        return self._app.control
 
     def reset_statistics(self) -> None:
         self._app.dispatcher.statistics.reset()
@@ -152,6 +136,7 @@ class Facts:
                 "checkpoint_position": engine.checkpoint_position,
                 "state": "serving" if engine.readonly_reason is None else "readonly_full",
             }
+            facts |= self._as_redis_has_it()
         return facts
 
     def _replication(self) -> Section:
@@ -162,6 +147,31 @@ class Facts:
             "master_failover_state": "no-failover",
             "master_replid": self._run_id,
             "master_repl_offset": self._app.engine.durable,
+        }
+
+    def _as_redis_has_it(self) -> Section:
+        """What its tools read: a checkpoint stands for a dump, and for a rewrite of the append-only file."""
+        engine = self._app.engine
+        running = engine.is_checkpoint_running
+        current = int(time.monotonic() - engine.checkpoint_began) if running else -1
+        last = int(engine.checkpoint_seconds) if engine.checkpoints else -1
+        status = "ok" if not engine.is_checkpoint_missed else "err"
+        return {
+            # In bytes of log: changes are not counted. 0 exactly when there are none.
+            "rdb_changes_since_last_save": engine.appended - engine.checkpoint_position,
+            "rdb_bgsave_in_progress": int(running),
+            "rdb_last_save_time": int(engine.checkpoint_made),
+            "rdb_last_bgsave_status": status,
+            "rdb_last_bgsave_time_sec": last,
+            "rdb_current_bgsave_time_sec": current,
+            "rdb_saves": engine.checkpoints,
+            "aof_rewrite_in_progress": int(running),
+            "aof_rewrite_scheduled": int(self._app.control.is_save_wanted),
+            "aof_last_rewrite_time_sec": last,
+            "aof_current_rewrite_time_sec": current,
+            "aof_last_bgrewrite_status": status,
+            "aof_last_write_status": "ok" if engine.readonly_reason is None else "err",
+            "aof_current_size": len(engine.wal.segments) * engine.options.segment_bytes,
         }
 
     def _audit(self) -> Section:
@@ -220,10 +230,6 @@ class Facts:
                 f"rows={len(table.rows.present)},bytes={table.bytes_used()}"
             )
         return facts
-
-
-def _told(value: object) -> str:
-    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def resident_bytes() -> int:

@@ -24,6 +24,7 @@ import trio
 from klani_resp.access import DENIED
 from klani_resp.app import App
 from klani_resp.committer import Doorbell
+from klani_resp.config import Config
 from klani_resp.connection import Connection
 from klani_resp.listeners import Acceptor, describe_address
 from klani_resp.protocol.turn import TurnParser
@@ -50,7 +51,9 @@ class Reactor:
         self._epoll = select.epoll()
         self._epoll.register(doorbell.fd, select.EPOLLIN)
         self._sync_fd = -1
-        self._parser = TurnParser(app.limits, app.config.receive_bytes_max)
+        self._parser: TurnParser
+        self._retune(app.config)
+        app.settings.tell(self._retune)
         self._connections: dict[int, Connection] = {}
         self._acceptors: dict[int, Acceptor] = {}
         self._held: deque[Held] = deque()
@@ -62,6 +65,9 @@ class Reactor:
         self._nursery: trio.Nursery
         self._is_stopping = False
         self.drained = trio.Event()
+
+    def _retune(self, config: Config) -> None:
+        self._parser = TurnParser(self._app.limits, config.receive_bytes_max)
 
     # --- life -----------------------------------------------------------------------------------------
 

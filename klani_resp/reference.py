@@ -34,6 +34,7 @@ GROUPS = {
     "inventory": "Tables, rows and locks",
     "transactions": "Transactions",
     "connection": "Connection",
+    "keyspace": "Rows as browsers see them",
     "server": "Server",
 }
 # What a reply is called, and what it is on the wire: RESP2, RESP3.

@@ -22,6 +22,7 @@ from klani_resp.access import DENIED
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import Committer, Doorbell
 from klani_resp.config import Config
+from klani_resp.descriptors import refuse_more_than_fit
 from klani_resp.listeners import (
     describe_address,
     open_listeners,
@@ -31,10 +32,11 @@ from klani_resp.listeners import (
 )
 from klani_resp.reactor import Reactor
 from klani_resp.room import keep_room
+from klani_resp.settings import engine_options as engine_options
+from klani_resp.sweep import sweep
 from klani_resp.tasks import serve_stream
 from klani_resp.tls import TlsRoad, server_context
 from klani_resp.transport import Transport
-from storage.engine import EngineOptions
 from storage.errors import StoreError
 from storage.fs import Fs
 from storage.recovery import Opening
@@ -43,6 +45,12 @@ from storage.syncer import open_syncer
 log = logging.getLogger("klani_resp")
 CHECKPOINT_POLL_SECONDS = 0.1
 LOADING_STEP_SECONDS = 0.005  # so often clients are told that the store loads
+LOG_LEVELS = {
+    "debug": logging.DEBUG,
+    "verbose": logging.DEBUG,
+    "notice": logging.INFO,
+    "warning": logging.WARNING,
+}
 SYNC_SECONDS = 1.0  # everysec
 HAS_EPOLL = hasattr(select, "epoll")
 
@@ -75,11 +83,18 @@ async def _set_when_cancelled(event: trio.Event) -> None:
         event.set()
 
 
+def set_loglevel(config: Config) -> None:
+    log.setLevel(LOG_LEVELS[config.loglevel])
+
+
 class Server:
     def __init__(self, config: Config, fs: Fs | None, use_epoll: bool) -> None:
         self._config = config
         self._opening = Opening(Path(config.dir), engine_options(config), fs)
         self._app = App(config)
+        set_loglevel(config)
+        self._app.settings.tell(set_loglevel)
+        self._app.settings.tell(refuse_more_than_fit)
         self._doorbell = Doorbell()
         self._reactor = Reactor(self._app, self._doorbell) if use_epoll else None
         self._committer: Committer | None = None
@@ -90,6 +105,7 @@ class Server:
 
     async def run(self, stop: trio.Event, task_status: trio.TaskStatus[list[str]]) -> None:
         self._opening.lock()
+        self._app.control.stop = stop.set
         try:
             await self._serve(stop, task_status)
         finally:
@@ -101,7 +117,7 @@ class Server:
     def _close_store(self) -> None:
         """Whoever reads the log is told that the end failed, not the start."""
         try:
-            warning = self._app.engine.close()
+            warning = self._app.engine.close(with_checkpoint=self._app.control.is_last_checkpoint_wanted)
         except (OSError, StoreError) as error:
             raise StorageFailed(f"at its end: {error}") from error
         if warning:
@@ -142,6 +158,7 @@ class Server:
                     traffic.start_soon(self._connections)
                     if self._tls is not None:
                         traffic.start_soon(self._tls.run)
+                    traffic.start_soon(sweep, self._app)
                     loaded = trio.Event()
                     traffic.start_soon(self._load, services, loaded)
                     traffic.start_soon(self._report, loaded, addresses, task_status)
@@ -284,18 +301,3 @@ class Server:
             raise
         except Exception:
             log.exception("bug in a connection's task: the connection is closed")
-
-
-def engine_options(config: Config) -> EngineOptions:
-    return EngineOptions(
-        default_table=config.default_table.encode(),
-        appendfsync=config.appendfsync,
-        lease_ms=config.lease_ms,
-        remembered_ns=int(config.remembered_hours * 3_600_000_000_000),
-        remembered_bytes_max=config.remembered_bytes_max,
-        checkpoint_bytes=config.checkpoint_bytes,
-        segment_bytes=config.segment_bytes,
-        ballast_bytes=config.ballast_bytes,
-        history_keep_days=config.history_keep_days,
-        history_bytes_max=config.history_bytes_max,
-    )

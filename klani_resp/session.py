@@ -250,6 +250,11 @@ class Session:
         self.hold = engine.seen
         return replies[0] if len(replies) == 1 else b"".join(replies)
 
+    @property
+    def begun_request(self) -> object:
+        """What stands for the request that has begun and is not whole, the same until it is; or None."""
+        return self._parser.begun
+
     # --- what commands do to their connection (commands.spec.Client) ----------------------------------
 
     def log_in(self, user: User | None, view: View, limits: ParserLimits) -> None:
@@ -310,13 +315,6 @@ class Session:
 
     def unwatch(self) -> None:
         self.transaction.unwatch()
-
-    def enqueue(self, argv: Request) -> str | None:
-        """As Transaction.add."""
-        return self.transaction.add(argv)
-
-    def spoil_transaction(self) -> None:
-        self.transaction.is_spoiled = True
 
     def execute_transaction(self) -> RawReply:
         """All queued commands as one frame of the log; a refusal of one does not stop the others. Null, and

@@ -60,8 +60,8 @@ class Transaction:
 
     def watch(self, engine: Engine, keys: list[bytes]) -> None:
         places = [split_key(engine.default_table, key) for key in keys]
-        if len(self._watched) + len(places) > self._config.transaction_commands_max:
-            raise CommandError(f"ERR at most {self._config.transaction_commands_max} keys can be watched")
+        if len(self._watched) + len(places) > self._config.watched_keys_max:
+            raise CommandError(f"ERR at most {self._config.watched_keys_max} keys can be watched")
         for place in places:
             if place not in self._watched:
                 self._watched[place] = _version(engine, *place)

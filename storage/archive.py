@@ -55,6 +55,11 @@ class Archive:
         self._kept: dict[str, _Kept] = {}  # by name, which is the order of the log
         self._statistics = Statistics()
 
+    def limit(self, *, keep_days: float, bytes_max: int) -> None:
+        """Other limits from here on; what is above them goes with the next segment that comes."""
+        self._keep_ms = int(keep_days * DAY_MS)
+        self._bytes_max = bytes_max
+
     def statistics(self) -> Statistics:
         return self._statistics
 
@@ -88,6 +93,8 @@ class Archive:
                     return
                 if not self._drop_oldest():
                     break
+            while self._drop_oldest():  # what came before it: none is missing in between
+                pass
             self._fs.unlink(path)
             self._fs.fsync_directory(path.parent)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,14 @@ class Engine(Upkeep):
         self._token_position = 0
         self.catalog_position = manifest.catalog_position
         self.dropped: list[Table] = []  # whose memory is still to be freed: storage.dismantle
+
+    def change(self, options: EngineOptions) -> None:
+        """Other limits and terms from here on. What is fixed at a start stays as it was."""
+        lease_ms, checkpoint_bytes = options.lease_ms, options.checkpoint_bytes
+        self.options = replace(self.options, lease_ms=lease_ms, checkpoint_bytes=checkpoint_bytes)
+        memory = self.selling.memory
+        memory.bytes_max, memory.keep_ns = options.remembered_bytes_max, options.remembered_ns
+        self.archive.limit(keep_days=options.history_keep_days, bytes_max=options.history_bytes_max)
 
     # --- positions ------------------------------------------------------------------------------------
 

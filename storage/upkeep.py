@@ -8,6 +8,7 @@ until it succeeds. Before any of that the archive lets go of history, oldest fir
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,11 @@ class Upkeep:
         self.archive = archive
         self.checkpoint_position = manifest.position
         self.checkpoints = 0
+        self.checkpoint_made = time.time()  # wall clock; a directory that has none yet begins now
+        self.checkpoint_began = 0.0  # monotonic, of the last one, as is `checkpoint_seconds`
+        self.checkpoint_seconds = -1.0
+        if manifest.index_file:  # written by checkpoints only, CHECKPOINT itself by a start, too
+            self.checkpoint_made = fs.modified(directory / manifest.index_file)
         self.readonly_reason: str | None = None  # what new writes are answered while the disk is full
         self.is_checkpoint_missed = False  # the last one found no room
         self.is_placing = False  # blocks of the double-write file may be half in their places
@@ -56,7 +62,12 @@ class Upkeep:
     def begin_checkpoint(self) -> Checkpoint:
         """Fixes the cut here. The caller runs `write` beside the loop, then ends it or gives it up."""
         self._cut = Checkpoint(self)
+        self.checkpoint_began = time.monotonic()
         return self._cut
+
+    @property
+    def is_checkpoint_running(self) -> bool:
+        return self._cut is not None
 
     def end_checkpoint(self, checkpoint: Checkpoint) -> None:
         checkpoint.finish()
@@ -64,6 +75,8 @@ class Upkeep:
         self.checkpoint_position = checkpoint.position
         self.manifest = checkpoint.manifest
         self.checkpoints += 1
+        self.checkpoint_made = time.time()
+        self.checkpoint_seconds = time.monotonic() - self.checkpoint_began
         self.is_checkpoint_missed = False
         for table in self.tables.values():
             table.index.drop_empty(self.released)
@@ -132,17 +145,18 @@ class Upkeep:
 
     # --- the end --------------------------------------------------------------------------------------
 
-    def close(self) -> str:
+    def close(self, *, with_checkpoint: bool = True) -> str:
         """A clean end: all that was appended is made durable, a last checkpoint names it, the lock goes.
 
-        A full disk may leave the last checkpoint out; answers what is to be said of that.
+        A full disk may leave the last checkpoint out; answers what is to be said of that. Without one the
+        next start reads the log.
         """
         if self._cut is not None:  # its writer was called off before it began
             self._cut.finish(is_written=False)
         self.wal.commit()
         self.wal.sync()
         warning = ""
-        if self.wal.appended > self.checkpoint_position:
+        if with_checkpoint and self.wal.appended > self.checkpoint_position:
             error = self._last_checkpoint(with_ballast=False)
             if error is not None:
                 met_full_disk(self.wal.drop_next)

@@ -56,7 +56,8 @@ def replies(session: Session, data: bytes) -> list[Any]:
 
 
 def ask(session: Session, *words: Word) -> Any:
-    (reply,) = replies(session, frame(*words))
+    """None stands for no answer, too: SHUTDOWN's."""
+    (reply,) = replies(session, frame(*words)) or (None,)
     return reply
 
 

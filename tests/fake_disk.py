@@ -245,6 +245,9 @@ class FakeDisk:
         self._call(f"exists {path.name}")
         return path in self.named or path in self.directories
 
+    def modified(self, path: Path) -> float:
+        return 0.0  # there is no clock here
+
     def create(self, path: Path) -> int:
         self._call(f"create {path.name}")
         if path in self.named:

@@ -109,6 +109,7 @@ def test_every_limit_says_its_unit() -> None:
         "_connections",
         "_events",
         "_entries",
+        "_keys",
         "arguments",
         "connections",
     )

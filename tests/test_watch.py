@@ -124,7 +124,7 @@ def test_null_waits_for_what_it_shows(app: App) -> None:
 
 
 def test_so_many_keys_and_no_more() -> None:
-    session = new_session(new_app(transaction_commands_max=3))
+    session = new_session(new_app(watched_keys_max=3))
     assert played(session, "WATCH a:1 a:2") == OK
     assert played(session, "WATCH a:3 a:4") == b"-ERR at most 3 keys can be watched\r\n"
     assert played(session, "WATCH a:3") == OK

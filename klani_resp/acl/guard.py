@@ -83,22 +83,25 @@ class UserGuard:
         if command.flags & Flags.NO_AUTH:
             return None
         if command.family is not None:
-            return self._check_member(command)
+            return self._check_member(command, with_keys=with_keys)
         if command.name.lower() not in self._allowed:
             denial = Denial("command", command.name.lower().encode())
             return lambda engine, argv: denial
         return _key_check(command, self._rings[_need(command)]) if with_keys else None
 
-    def _check_member(self, command: Command) -> Check:
+    def _check_member(self, command: Command, *, with_keys: bool) -> Check:
         family, name = command.family, command.name.lower().encode()
         assert family is not None
         allowed = {one.encode() for one in self._allowed}
+        key_check = _key_check(command, self._rings[_need(command)]) if with_keys else None
 
         def check(engine: Any, argv: list[bytes]) -> Denial | None:
             if len(argv) > 1 and family.get(argv[1]) is None:
                 return None  # it will be told so
             full = b"%b|%b" % (name, argv[1].lower()) if len(argv) > 1 else name
-            return None if full in allowed else Denial("command", full)
+            if full not in allowed:
+                return Denial("command", full)
+            return None if key_check is None else key_check(engine, argv)
 
         return check
 

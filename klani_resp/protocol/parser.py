@@ -106,6 +106,11 @@ class RequestParser:
         return self._careful is None and self.error is None
 
     @property
+    def begun(self) -> object:
+        """While one and the same request has begun and is not whole, one and the same object; else None."""
+        return self._careful
+
+    @property
     def kept_bytes(self) -> int:
         """Of a request that is not whole."""
         return 0 if self._careful is None else self._careful.kept_bytes

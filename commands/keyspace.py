@@ -1,0 +1,164 @@
+"""SCAN TYPE EXISTS TTL PTTL: rows as keys `<table>:<id>`, for browsers and `redis-cli --scan`, `--bigkeys`.
+
+A row shows as a hash, which is what it is to a reader: fields with values (commands.hashes). KEYS is not
+there: it would stop everybody for as long as all keys take.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from fnmatch import translate
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from commands.arguments import Options, integer, named_row
+from commands.spec import Arg, CommandError, Context, Flags, Reply, command, syntax_error
+from storage.engine import Engine
+from storage.table import Table
+
+GROUP = "keyspace"
+TYPE = "hash"
+REDIS_TYPES = frozenset({"string", "list", "set", "zset", "hash", "stream"})
+COUNT_DEFAULT = 10
+COUNT_MAX = 1_000  # rows looked at in one step, 1 ms: all others wait meanwhile
+PATTERN_BYTES_MAX = 512
+_number = re.compile(rb"[0-9]{1,20}").fullmatch
+_part = re.compile(rb"\\(.)|(\[\^)|(.)", re.DOTALL).finditer
+_special = re.compile(rb"[*?\[\\]").search
+
+
+def row_of(engine: Engine, key: bytes) -> tuple[Table, int] | None:
+    """The row that the key names, if it is there; what could never be a key is none."""
+    try:
+        name, row = named_row(engine, key)
+    except CommandError:
+        return None
+    table = engine.tables.get(name)
+    return None if table is None or row not in table.rows.present else (table, row)
+
+
+def matcher(pattern: bytes) -> Callable[[bytes], object]:
+    """Whether a key fits a glob pattern of Redis's: `\\` escapes, `[^a]` (and `[!a]`) is not a."""
+    if len(pattern) > PATTERN_BYTES_MAX:
+        raise CommandError(f"ERR a pattern has at most {PATTERN_BYTES_MAX} bytes, not {len(pattern)}")
+    translated = b"".join(
+        (b"[!" if found[2] else found[3]) if found[1] is None else b"[%b]" % found[1]
+        for found in _part(pattern)
+    )
+    return re.compile(translate(translated.decode("latin-1")).encode("latin-1")).match
+
+
+@command(
+    "SCAN",
+    summary=(
+        "Answers the next cursor and an array of keys of all tables; cursor 0 starts and ends. A row there "
+        "throughout comes once. Every key is of type hash."
+    ),
+    syntax="<cursor> [MATCH <pattern>] [COUNT <n>] [TYPE <type>]",
+    args=(("cursor", Arg.BYTES), ("words", Arg.REST)),
+    flags=Flags.READONLY,
+    group=GROUP,
+    complexity="O(COUNT), of which 1,000 are taken at most; tables that MATCH's beginning excludes are free",
+)
+def scan(context: Context, cursor: bytes, words: list[bytes]) -> list[Any]:
+    """The cursor is a table's number and the id to go on from: 16 bits and 32."""
+    if not _number(cursor) or int(cursor) >= 1 << 64:
+        raise CommandError("ERR invalid cursor")
+    amount, pattern, kind = _scan_options(words)
+    if kind != TYPE:
+        return ["0", []]
+    fits = None if pattern in (b"", b"*") else matcher(pattern)
+    engine, sees = context.engine, partial(context.server.access.sees, context.client)
+    special = _special(pattern)
+    if fits is not None and special is None:  # it names a key
+        found = row_of(engine, pattern) if b":" in pattern else None
+        if found is None or b"%b:%d" % (found[0].name, found[1]) != pattern or not sees(found[0].name):
+            return ["0", []]
+        return ["0", [pattern]]
+    beginning = pattern[: special.start()] if special else b""
+    keys = _keys(engine, int(cursor), beginning, sees)
+    some = list(islice(keys, amount + 1))
+    following = str(some.pop()[0]) if len(some) > amount else "0"
+    return [following, [key for _, key in some if fits is None or fits(key)]]
+
+
+def _scan_options(words: list[bytes]) -> tuple[int, bytes, str]:
+    amount, pattern, kind = COUNT_DEFAULT, b"", TYPE
+    options = Options(words, 0)
+    for option in options:
+        if option == b"COUNT":
+            amount = min(integer(options.value(), 1), COUNT_MAX)
+        elif option == b"MATCH":
+            pattern = options.value()
+        elif option == b"TYPE":
+            text = options.value().decode("utf-8", "surrogateescape")
+            kind = text.lower()
+            if kind not in REDIS_TYPES:
+                raise CommandError(f"ERR unknown type name '{text[:128]}'")
+        else:
+            raise syntax_error()
+    return amount, pattern, kind
+
+
+def _keys(
+    engine: Engine, cursor: int, beginning: bytes, sees: Callable[[bytes], bool]
+) -> Iterator[tuple[int, bytes]]:
+    """Keys from `cursor` on, each with its own, of the seen tables that have any with this beginning."""
+    first, row = cursor >> 32, cursor & 0xFFFF_FFFF
+    for number in sorted(number for number in engine.by_number if number >= first):
+        table = engine.by_number[number]
+        head = table.name + b":"
+        if (head.startswith(beginning) or beginning.startswith(head)) and sees(table.name):
+            for found in table.rows.present.iter_equal_or_larger(row if number == first else 0):
+                yield number << 32 | found, b"%b%d" % (head, found)
+
+
+@command(
+    "TYPE",
+    summary="hash for a row that is there, none for anything else.",
+    syntax="<key>",
+    args=(("key", Arg.BYTES),),
+    keys=(1, 1, 1),
+    reply=Reply.STATUS,
+    flags=Flags.READONLY | Flags.FAST,
+    group=GROUP,
+)
+def type_(context: Context, key: bytes) -> str:
+    return "none" if row_of(context.engine, key) is None else TYPE
+
+
+@command(
+    "EXISTS",
+    summary="How many of the keys are rows that are there; one named twice counts twice.",
+    syntax="<key> [<key> ...]",
+    args=(("keys", Arg.REST),),
+    least=1,
+    keys=(1, -1, 1),
+    reply=Reply.INTEGER,
+    flags=Flags.READONLY | Flags.FAST,
+    group=GROUP,
+    complexity="O(keys)",
+)
+def exists(context: Context, keys: list[bytes]) -> int:
+    return sum(row_of(context.engine, key) is not None for key in keys)
+
+
+def _declare_ttl(name: str, unit: str) -> None:
+    @command(
+        name,
+        summary=f"{unit} until the key is gone: -1, for no row ever goes by itself; -2 where there is none.",
+        syntax="<key>",
+        args=(("key", Arg.BYTES),),
+        keys=(1, 1, 1),
+        reply=Reply.INTEGER,
+        flags=Flags.READONLY | Flags.FAST,
+        group=GROUP,
+    )
+    def ttl(context: Context, key: bytes) -> int:
+        return -2 if row_of(context.engine, key) is None else -1
+
+
+_declare_ttl("TTL", "Seconds")
+_declare_ttl("PTTL", "Milliseconds")

@@ -1,0 +1,159 @@
+"""Connections that end by a time-out: idle ones, and those whose request never becomes whole."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from commands.spec import Job
+from klani_resp.app import App
+from klani_resp.config import Config
+from klani_resp.session import Session
+from klani_resp.sweep import SLICE_SESSIONS, Sweep
+from klani_resp.transport import Line
+from tests.conftest import frame
+from tests.in_memory import new_app, new_session
+from tests.test_reactor import exactly, roads, running
+
+HALF = b"*2\r\n$4\r\nPING\r\n$5\r\nab"
+
+
+class Bed:
+    """An app whose clock passes when told, and who has been ended in it."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.app: App = new_app(**settings)
+        self.now = time.monotonic()
+        self.sweep = Sweep(self.app, lambda: self.now)
+        self.ended: list[int] = []
+
+    def session(self) -> Session:
+        session = new_session(self.app)
+        session.used_at = self.now
+        session.line = Line(end=lambda: self.ended.append(session.id))
+        return session
+
+    def receive(self, session: Session, data: bytes) -> bytes:
+        session.used_at = self.now
+        return session.receive(data)
+
+    def after(self, seconds: float) -> list[int]:
+        """Who is ended in the round that comes so much later."""
+        self.now += seconds
+        self.ended.clear()
+        slices = sum(1 for _ in self.sweep.round())
+        assert slices <= 1 + -(-len(self.app.sessions) // SLICE_SESSIONS)
+        return sorted(self.ended)
+
+
+def test_by_default_only_a_request_has_to_end() -> None:
+    bed = Bed()
+    idle, slow = bed.session(), bed.session()
+    bed.receive(idle, frame("PING"))
+    bed.receive(slow, HALF)
+    assert bed.after(1) == []
+    assert bed.after(60) == []
+    assert bed.after(0.1) == [slow.id]
+    assert (Config().idle_seconds_max, Config().request_seconds_max) == (0, 60)
+
+
+def test_bytes_that_trickle_in_do_not_help() -> None:
+    bed = Bed(request_seconds_max=5, idle_seconds_max=100)
+    slow = bed.session()
+    bed.receive(slow, b"PI")
+    for byte in (b"N", b"G", b" ", b"a", b"b", b"c"):
+        assert bed.after(1) == [] or byte == b"c"
+        bed.receive(slow, byte)
+    assert bed.after(1) == [slow.id]
+
+
+def test_each_request_has_time_of_its_own() -> None:
+    bed = Bed(request_seconds_max=5)
+    one = bed.session()
+    for _ in range(10):
+        bed.receive(one, HALF)
+        assert bed.after(3) == []
+        assert bed.receive(one, b"cde\r\n" + HALF) == b"$5\r\nabcde\r\n"
+        assert bed.after(3) == []
+        bed.receive(one, b"cde\r\n")
+        assert bed.after(3) == []
+    assert bed.after(100) == []
+
+
+def test_idle_ones_end() -> None:
+    bed = Bed(idle_seconds_max=10, request_seconds_max=0)
+    one, other, kept = bed.session(), bed.session(), bed.session()
+    kept.is_monitor = True
+    assert bed.after(9) == []
+    bed.receive(other, frame("PING"))
+    assert bed.after(2) == [one.id]
+    bed.receive(one, HALF)
+    assert bed.after(9) == [other.id], "a request has for ever"
+
+
+def test_who_waits_for_the_server_is_not_idle() -> None:
+    bed = Bed(idle_seconds_max=10, request_seconds_max=5)
+    one = bed.session()
+    bed.receive(one, HALF)
+    bed.after(1)
+    one.job = Job()
+    assert bed.after(100) == []
+    one.job = None
+    one.used_at = bed.now
+    assert bed.after(5) == [], "the time begins when it is read again"
+    one.used_at = bed.now
+    assert bed.after(5.1) == [one.id]
+
+
+def test_settings_may_change() -> None:
+    bed = Bed(request_seconds_max=0)
+    one = bed.session()
+    assert bed.after(1000) == []
+    assert bed.receive(one, frame("CONFIG", "SET", "timeout", 300)) == b"+OK\r\n"
+    assert bed.after(299) == []
+    assert bed.after(2) == [one.id]
+
+
+def test_the_log_is_not_filled(caplog: pytest.LogCaptureFixture) -> None:
+    bed = Bed(request_seconds_max=5)
+    for _ in range(50):
+        bed.receive(bed.session(), HALF)
+    with caplog.at_level(logging.WARNING, logger="klani_resp"):
+        bed.after(1)
+        assert len(bed.after(6)) == 50
+    assert [record.getMessage() for record in caplog.records] == [
+        "client 1 at  began a request and did not end it in 5 s: its connection is closed, 1 so far"
+    ]
+
+
+def test_slices_are_short() -> None:
+    bed = Bed(idle_seconds_max=10)
+    sessions = [bed.session() for _ in range(1000)]
+    for session in sessions[::2]:
+        bed.receive(session, HALF)
+    assert sum(1 for _ in bed.sweep.round()) == 1 + 16
+
+
+@roads
+async def test_over_sockets(tmp_path: Path, use_epoll: bool) -> None:
+    async with running(tmp_path, use_epoll, idle_seconds_max=0.5, request_seconds_max=0.5) as server:
+        idle, half = await server.connect(b"PING\r\n"), await server.connect(HALF)
+        assert await exactly(idle, 7) == b"+PONG\r\n"
+        with trio.fail_after(20):
+            for stream in (idle, half):
+                assert await stream.receive_some() == b""
+
+
+@roads
+async def test_a_request_that_goes_on_ends_all_the_same(tmp_path: Path, use_epoll: bool) -> None:
+    async with running(tmp_path, use_epoll, request_seconds_max=0.5) as server:
+        half = await server.connect(b"*1\r\n$1000000\r\n")
+        with trio.fail_after(20), pytest.raises(trio.BrokenResourceError):
+            while True:
+                await half.send_all(b"a")
+                await trio.sleep(0.01)
