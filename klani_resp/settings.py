@@ -119,6 +119,7 @@ class Settings:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._told: list[Told] = []
+        self.has_changed = False  # since the start
 
     def tell(self, told: Told) -> None:
         """`told` is called after each change. It may raise Refused, but not for what was before."""
@@ -152,6 +153,7 @@ class Settings:
             self._put(before)
             self._tell_all()
             raise
+        self.has_changed = True
 
     def _put(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
