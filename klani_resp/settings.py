@@ -143,7 +143,7 @@ class Settings:
                 raise Refused(asked, "can't set immutable config")
             if setting.name in chosen:
                 raise Refused(asked, "duplicate parameter")
-            chosen[setting.name] = (setting, text, asked)
+            chosen[setting.name] = (setting, text, name)
         values = {name: setting.parse(text, asked) for name, (setting, text, asked) in chosen.items()}
         before = {name: getattr(self._config, name) for name in values}
         self._put(values)
