@@ -56,7 +56,7 @@ def _refuse_on_full_disk(engine: Engine) -> None:
     syntax="[SCHEDULE]",
     args=(("words", Arg.REST),),
     reply=Reply.STATUS,
-    flags=Flags.ADMIN | Flags.NO_MULTI,
+    flags=Flags.ADMIN,
     group=GROUP,
 )
 def bgsave(context: Context, words: list[bytes]) -> str:
@@ -77,7 +77,7 @@ def bgsave(context: Context, words: list[bytes]) -> str:
     "BGREWRITEAOF",
     summary="As BGSAVE: a checkpoint is what lets go of log, as far as the archive does not keep it.",
     reply=Reply.STATUS,
-    flags=Flags.ADMIN | Flags.NO_MULTI,
+    flags=Flags.ADMIN,
     group=GROUP,
 )
 def bgrewriteaof(context: Context) -> str:

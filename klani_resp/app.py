@@ -109,7 +109,8 @@ class App:
         self.committer = committer
         self.is_loading = False
         self.loading_progress = 1.0
-        self._retune(self.config)  # CONFIG SET serves while the store loads
+        if self.settings.has_changed:  # CONFIG SET serves while the store loads
+            self._retune(self.config)
         self.dispatcher.opened()
         for session in self.sessions.values():
             session.attach(Context(engine, session, self.facts))

@@ -134,6 +134,7 @@ class Settings:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._told: list[Told] = []
+        self.has_changed = False  # since the start
 
     def tell(self, told: Told) -> None:
         """`told` is called after each change. It may raise Refused, but not for what was before."""
@@ -159,7 +160,7 @@ class Settings:
                 raise Refused(asked, "can't set immutable config")
             if setting.name in chosen:
                 raise Refused(asked, "duplicate parameter")
-            chosen[setting.name] = (setting, text, asked)
+            chosen[setting.name] = (setting, text, name)
         values = {name: setting.parse(text, asked) for name, (setting, text, asked) in chosen.items()}
         before = {name: getattr(self._config, name) for name in values}
         self._put(values)
@@ -169,6 +170,7 @@ class Settings:
             self._put(before)
             self._tell_all()
             raise
+        self.has_changed = True
 
     def _put(self, values: dict[str, Any]) -> None:
         for name, value in values.items():

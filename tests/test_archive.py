@@ -85,6 +85,21 @@ def test_room_that_was_never_used_is_given_back() -> None:
     assert before.startswith(kept)
 
 
+def test_limits_may_change_and_leave_no_gap() -> None:
+    disk = FakeDisk()
+    engine, _ = open_store(disk, OPTIONS)
+    filled(engine, 2)
+    kept = firsts(disk)
+    engine.archive.limit(keep_days=7, bytes_max=0)
+    assert firsts(disk) == kept, "until a segment comes"
+    filled(engine)
+    assert engine.archive.statistics() == Statistics()
+    engine.archive.limit(keep_days=7, bytes_max=1 << 20)
+    begin = engine.wal.segments[0][0]
+    filled(engine, 2)
+    assert firsts(disk)[0] == begin == engine.archive.statistics().first
+
+
 def test_without_an_archive_segments_go_as_they_did() -> None:
     disk = FakeDisk()
     engine, _ = open_store(disk, EngineOptions(segment_bytes=4096, history_bytes_max=0))

@@ -81,6 +81,9 @@ def test_bgsave_asks_for_one(app: App, session: Session) -> None:
     for words in (("NOW",), ("SCHEDULE", "SCHEDULE")):
         assert ask(session, "BGSAVE", *words) == "-ERR syntax error\r\n"
     app.control.is_save_wanted = False
+    assert ask(session, "MULTI") + ask(session, "BGSAVE") == "+OK\r\n+QUEUED\r\n"
+    assert ask(session, "EXEC") == "*1\r\n+Background saving started\r\n"
+    app.control.is_save_wanted = False
     assert ask(session, "BGREWRITEAOF") == "+Background append only file rewriting started\r\n"
 
 

@@ -14,11 +14,14 @@ import redis
 
 from commands.spec import CommandError
 from klani_resp.app import App
+from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
 from klani_resp.session import Session
 from klani_resp.settings import DECLARED, FIXED, Refused, Settings, rewritten
 from tests.conftest import frame
+from tests.fake_disk import FakeDisk
 from tests.in_memory import new_app, new_session
+from tests.store import open_store
 
 if TYPE_CHECKING:
     from bench.launch import Server
@@ -145,6 +148,15 @@ def test_the_engine_is_told(app: App, session: Session) -> None:
     assert engine.options.segment_bytes == 4096, "as it was opened"
     assert not engine.selling.memory.has_room
     assert engine.selling.memory.keep_ns == 7_200_000_000_000
+
+
+def test_a_store_that_loads_hears_of_it_when_it_is_there() -> None:
+    app = App(Config())
+    session = new_session(app)
+    assert ask(session, "CONFIG", "SET", "lease_ms", "5") == "+OK\r\n"
+    engine, _ = open_store(FakeDisk())
+    app.opened(engine, InlineCommitter(engine.wal, app.release))
+    assert app.engine.options.lease_ms == 5
 
 
 def test_parsers_are_told(app: App, session: Session) -> None:
