@@ -48,8 +48,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     transaction_bytes_max: Positive = 16 << 20
 
     # What one connection, and one turn of the loop, may take before the others have theirs.
-    receive_bytes_max: Positive = 16 << 10
+    receive_bytes_max: Positive = 8 << 10
     turn_commands_max: Positive = 1024
+    turn_us_max: Positive = 50  # looked at every few commands
     turn_reply_bytes_max: Positive = 256 << 10
     turn_events_max: Positive = 512
     busy_ms_max: Positive = 4

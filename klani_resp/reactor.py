@@ -53,7 +53,7 @@ class Reactor:
         self._connections: dict[int, Connection] = {}
         self._acceptors: dict[int, Acceptor] = {}
         self._held: deque[Held] = deque()
-        self._more: list[Connection] = []  # whose sessions have commands left from the last turn
+        self._more: dict[Connection, None] = {}  # those with commands left from their last turn
         self._unusual: list[Connection] = []  # to be looked at when the turn's replies are out
         self._sendable: list[tuple[Connection, bytes]] = []
         self._holding: list[tuple[Connection, bytes]] = []  # this turn's, until it is over
@@ -124,14 +124,15 @@ class Reactor:
 
     def _turn(self, now: float, linger: float) -> bool:
         """Serves what is ready, or becomes so within `linger` seconds; False when nothing did."""
+        had_more = bool(self._more)
         events = self._epoll.poll(0.0 if self._more else linger, self._config.turn_events_max)
-        if self._more:
+        if events:
+            self._execute(*self._receive(events, now))
+            self._end_turn()
+        if had_more:
             self._continue()
-        elif not events:
-            return False
-        self._execute(*self._receive(events, now))
-        self._end_turn()
-        return True
+            self._end_turn()
+        return had_more or bool(events)
 
     def _receive(self, events: list[tuple[int, int]], now: float) -> Arrived:
         """Takes what has come on all ready sockets."""
@@ -257,12 +258,29 @@ class Reactor:
                 self._settle(connection)
 
     def _continue(self) -> None:
-        """Sessions that had more commands than one turn may take: the next portion of each."""
-        connections, self._more = self._more, []
+        """The next portion of each session that had more than one turn may take, behind all that was ready.
+        One that is alone goes on until anything else is: it need not pay for a turn each time."""
+        connections, self._more = self._more, {}
         for connection in connections:
             if not connection.is_closed and connection.session.more:
-                self._take(connection, connection.session.receive(b""))
+                self._take_portions(connection, is_alone=len(connections) == 1)
                 self._unusual.append(connection)  # it may be read again
+
+    def _take_portions(self, connection: Connection, is_alone: bool) -> None:
+        """Held and sent as one reply, whose position is the highest that any part of it shows."""
+        session, room = connection.session, self._config.turn_reply_bytes_max
+        deadline = time.monotonic() + self._config.busy_ms_max / 1000
+        replies: list[bytes] = []
+        hold = 0
+        while True:
+            replies.append(session.receive(b""))
+            hold = max(hold, session.hold)
+            room -= len(replies[-1])
+            may_go_on = is_alone and session.more and room > 0 and time.monotonic() < deadline
+            if not may_go_on or self._epoll.poll(0.0, 1):
+                break
+        session.hold = hold
+        self._take(connection, b"".join(replies))
 
     def _other(self, fd: int) -> None:
         """A descriptor that is no client's."""
@@ -352,8 +370,8 @@ class Reactor:
         if connection.is_done:
             self._drop(connection)
             return
-        if session.more and connection not in self._more:
-            self._more.append(connection)
+        if session.more:
+            self._more[connection] = None
         paused = connection.input_ended or session.closing or session.more or connection.is_working
         mask = (0 if paused else select.EPOLLIN) | (select.EPOLLOUT if connection.unsent else 0)
         if mask != connection.mask:

@@ -93,7 +93,17 @@ def test_unknown_options_are_usage_errors(argv: list[str], capsys: pytest.Captur
 
 
 def test_every_limit_says_its_unit() -> None:
-    units = ("_bytes", "_ms", "_seconds", "_commands", "_connections", "_events", "arguments", "connections")
+    units = (
+        "_bytes",
+        "_us",
+        "_ms",
+        "_seconds",
+        "_commands",
+        "_connections",
+        "_events",
+        "arguments",
+        "connections",
+    )
     for name in msgspec.structs.asdict(Config()):
         if name.endswith("_max"):
             assert name.removesuffix("_max").endswith(units), name
