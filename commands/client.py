@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commands.connection import valid_name
+from commands.connection import redis_integer, shown, valid_name
 from commands.family import Family
 from commands.spec import Arg, Client, CommandError, Context, Flags, Status, command, syntax_error
 
@@ -32,13 +32,12 @@ def _chosen(clients: list[Client], words: list[bytes]) -> list[Client]:
     if option == b"TYPE" and len(values) == 1:
         kind = values[0].lower()
         if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
-            shown = values[0][:128].decode("utf-8", "surrogateescape")
-            raise CommandError(f"ERR Unknown client type '{shown}'")
+            raise CommandError(f"ERR Unknown client type '{shown(values[0])}'")
         return clients if kind == b"normal" else []
     if option == b"ID" and values:
-        if not all(value.isdigit() and len(value) <= 18 for value in values):
+        wanted = {redis_integer(value) for value in values}
+        if None in wanted:
             raise CommandError("ERR Invalid client ID")
-        wanted = {int(value) for value in values}
         return [client for client in clients if client.id in wanted]
     raise syntax_error()
 
@@ -64,8 +63,7 @@ def client_setinfo(context: Context, words: list[bytes]) -> Status:
     elif option == b"LIB-VER":
         client.library_version = valid_name(words[1], "lib-ver")
     else:
-        shown = words[0][:128].decode("utf-8", "surrogateescape")
-        raise CommandError(f"ERR Unrecognized option '{shown}'")
+        raise CommandError(f"ERR Unrecognized option '{shown(words[0])}'")
     return OK
 
 

@@ -11,8 +11,19 @@ REDIS_VERSION = "7.4.0"  # fixed: clients choose their features by it
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
 WRONG_PASSWORD = "WRONGPASS invalid username-password pair or user is disabled."
 # A number where Redis reads one: no leading zeros, no `-0`. KL commands are more liberal.
-_number = re.compile(rb"0|-?[1-9][0-9]{0,17}").fullmatch
+_number = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
 _INT_MAX = 2**31 - 1
+
+
+def redis_integer(text: bytes) -> int | None:
+    """A signed 64-bit number in the one form that Redis reads."""
+    value = int(text) if _number(text) else None
+    return value if value is not None and -(2**63) <= value < 2**63 else None
+
+
+def shown(text: bytes) -> str:
+    """As C prints it in an error: up to a NUL."""
+    return text.partition(b"\0")[0][:128].decode("utf-8", "surrogateescape")
 
 
 def valid_name(text: bytes, what: str) -> bytes:
@@ -47,9 +58,9 @@ def hello(context: Context, words: list[bytes]) -> dict[str, Any]:
 
 def _hello_options(context: Context, words: list[bytes]) -> None:
     """All of them are checked before any takes effect."""
-    if not _number(words[0]):
+    version = redis_integer(words[0])
+    if version is None:
         raise CommandError("ERR Protocol version is not an integer or out of range")
-    version = int(words[0])
     if version not in (2, 3):
         raise CommandError("NOPROTO unsupported protocol version")
     name: bytes | None = None
@@ -64,8 +75,7 @@ def _hello_options(context: Context, words: list[bytes]) -> None:
             name = valid_name(words[at + 1], "Client names")
             at += 2
         else:
-            shown = words[at][:128].decode("utf-8", "surrogateescape")
-            raise CommandError(f"ERR Syntax error in HELLO option '{shown}'")
+            raise CommandError(f"ERR Syntax error in HELLO option '{shown(words[at])}'")
     if name is not None:
         context.client.name = name
     context.client.set_protocol(version)
@@ -154,9 +164,9 @@ def reset(context: Context) -> str:
     group="connection",
 )
 def select(context: Context, index: bytes) -> str:
-    if not _number(index):
+    number = redis_integer(index)
+    if number is None:
         raise CommandError(NOT_AN_INTEGER)
-    number = int(index)
     if not -_INT_MAX - 1 <= number <= _INT_MAX:
         raise CommandError(
             f"ERR value is out of range, value must between {-_INT_MAX - 1} and {_INT_MAX}"  # sic

@@ -240,7 +240,8 @@ class CarefulParser:
             if line is None:
                 return False
             if line[:1] != b"$":
-                raise ProtocolError(f"expected '$', got '{line[:1].decode('utf-8', 'surrogateescape')}'")
+                got = line[:1] or b"\r"
+                raise ProtocolError(f"expected '$', got '{got.decode('utf-8', 'surrogateescape')}'")
             length = _number(line[1:])
             limits = self._limits
             if length is None or not 0 <= length <= limits.bulk_bytes_max:
