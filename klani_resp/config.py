@@ -40,6 +40,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connections_max: Positive = 10_000
     listen_backlog_connections: Positive = 511
     output_bytes_max: Positive = 64 << 20  # replies that wait for one connection
+    waiting_log_bytes_max: Positive = 64 << 20  # not yet on disk; above it who waits for that is not read
 
     arguments_max: Positive = 4096
     bulk_bytes_max: Positive = 1 << 20

@@ -7,6 +7,9 @@ import socket
 from klani_resp.session import Session
 
 
+HELD_BYTES = 300  # that a reply takes beside its own while it is held: two tuples, its object, a list's place
+
+
 class Connection:
     """Replies go out in their order: one that waits for the log keeps those behind it waiting."""
 
@@ -38,6 +41,14 @@ class Connection:
         self.input_ended = False
         self.is_working = False  # a job of its session is under way
         self.is_closed = False
+
+    def hold(self, reply: bytes) -> None:
+        self.held += 1
+        self.held_bytes += len(reply) + HELD_BYTES
+
+    def let_go(self, reply: bytes) -> None:
+        self.held -= 1
+        self.held_bytes -= len(reply) + HELD_BYTES
 
     @property
     def is_done(self) -> bool:

@@ -31,7 +31,7 @@ from klani_resp.session import Transport
 log = logging.getLogger("klani_resp")
 # After a turn the loop sleeps in its own poll so long before it parks in trio: other tasks wait no longer
 # than that, and a stream of requests does not pay for parking each time the clients are slower than it.
-LINGER_SECONDS = 0.001
+LINGER_SECONDS = 0.001  # parking costs 20-30 us
 LINE_FEED = ord("\n")
 MAX_CLIENTS = b"-ERR max number of clients reached\r\n"
 
@@ -92,7 +92,6 @@ class Reactor:
             if self._turn(now, linger):
                 linger = 0.0 if self._app.slicing else LINGER_SECONDS
             elif not self._more:
-                # Nothing came for a while: only now is it worth what parking costs (20-30 us).
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 linger = 0.0
                 yielded_at = time.monotonic()
@@ -204,11 +203,10 @@ class Reactor:
     def _hold(self, connection: Connection, position: int, reply: bytes) -> None:
         if not reply:
             return
-        if self._reads_too_slowly(connection):
-            return
-        connection.held += 1
-        connection.held_bytes += len(reply)
+        connection.hold(reply)
         self._holding.append((connection, reply))
+        if self._waits_enough(connection):
+            self._unusual.append(connection)
         if position > self._holding_for:
             self._holding_for = position
 
@@ -226,10 +224,9 @@ class Reactor:
         released, sendable = self._app.engine.released, self._sendable
         while self._held and self._held[0][0] <= released:
             for connection, reply in self._held.popleft()[1]:
-                connection.held -= 1
-                connection.held_bytes -= len(reply)
+                connection.let_go(reply)
                 sendable.append((connection, reply))
-                if connection.input_ended or connection.session.closing:
+                if not connection.mask & select.EPOLLIN:  # its input has ended, or it waited enough
                     self._unusual.append(connection)
 
     def _send_all(self) -> None:
@@ -304,11 +301,8 @@ class Reactor:
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             fd = sock.fileno()
-            transport = Transport(
-                describe_address(sock.family, sock.getpeername()),
-                describe_address(sock.family, sock.getsockname()),
-                fd,
-            )
+            describe = partial(describe_address, sock.family)
+            transport = Transport(describe(sock.getpeername()), describe(sock.getsockname()), fd)
             self._epoll.register(fd, select.EPOLLIN)
         except OSError:  # it is gone already
             sock.close()
@@ -325,9 +319,15 @@ class Reactor:
         connection.unsent += memoryview(reply)[sent:]
         self._unusual.append(connection)
 
+    def _waits_enough(self, connection: Connection) -> bool:
+        """The disk is slow, not its client: until replies are let go it is not read."""
+        engine, config = self._app.engine, self._config
+        is_log_long = engine.appended - engine.released > config.waiting_log_bytes_max
+        return connection.held > 0 and (is_log_long or connection.held_bytes > config.output_bytes_max)
+
     def _reads_too_slowly(self, connection: Connection) -> bool:
         """Judged by what waits already: one large reply says nothing of its reader. If so, it is gone."""
-        waiting = connection.held_bytes + len(connection.unsent)
+        waiting = len(connection.unsent)
         if waiting <= self._config.output_bytes_max:
             return False
         log.warning(
@@ -373,6 +373,7 @@ class Reactor:
         if session.more:
             self._more[connection] = None
         paused = connection.input_ended or session.closing or session.more or connection.is_working
+        paused = paused or self._waits_enough(connection)
         mask = (0 if paused else select.EPOLLIN) | (select.EPOLLOUT if connection.unsent else 0)
         if mask != connection.mask:
             connection.mask = mask
