@@ -6,7 +6,6 @@ import socket
 
 from klani_resp.session import Session
 
-
 HELD_BYTES = 300  # that a reply takes beside its own while it is held: two tuples, its object, a list's place
 
 
