@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from commands.connection import valid_name
+from commands.connection import redis_integer, shown, valid_name
 from commands.family import Family
 from commands.spec import (
     Arg,
@@ -48,9 +48,9 @@ def _chosen(clients: list[Client], words: list[bytes]) -> list[Client]:
     if option == b"TYPE" and len(values) == 1:
         return clients if _kind(values[0]) == b"normal" else []
     if option == b"ID" and values:
-        if not all(value.isdigit() and len(value) <= 18 for value in values):
+        wanted = {redis_integer(value) for value in values}
+        if None in wanted:
             raise CommandError("ERR Invalid client ID")
-        wanted = {int(value) for value in values}
         return [client for client in clients if client.id in wanted]
     raise syntax_error()
 
@@ -59,12 +59,8 @@ def _kind(word: bytes) -> bytes:
     """All clients are normal ones; Redis has others, too."""
     kind = word.lower()
     if kind not in (b"normal", b"master", b"replica", b"slave", b"pubsub"):
-        raise CommandError(f"ERR Unknown client type '{_shown(word)}'")
+        raise CommandError(f"ERR Unknown client type '{shown(word)}'")
     return kind
-
-
-def _shown(word: bytes) -> str:
-    return word[:128].decode("utf-8", "surrogateescape")
 
 
 @_family.member("GETNAME", summary="Answers the name of this connection, null when it has none.")
@@ -88,7 +84,7 @@ def client_setinfo(context: Context, words: list[bytes]) -> Status:
     elif option == b"LIB-VER":
         client.library_version = valid_name(words[1], "lib-ver")
     else:
-        raise CommandError(f"ERR Unrecognized option '{_shown(words[0])}'")
+        raise CommandError(f"ERR Unrecognized option '{shown(words[0])}'")
     return OK
 
 
@@ -152,7 +148,7 @@ def _filter(context: Context, option: bytes, value: bytes) -> Callable[[Client],
         return lambda client: is_normal
     if option == b"USER":
         if value not in context.server.access.lines():
-            raise CommandError(f"ERR No such user '{_shown(value)}'")
+            raise CommandError(f"ERR No such user '{shown(value)}'")
         return lambda client: client.user_name == value
     if option == b"MAXAGE":
         seconds = _positive(value, "maxage is not an integer or out of range")

@@ -18,16 +18,28 @@ HELLO_BEFORE_AUTH = (
     "<user> <pass> option can be used to authenticate the client and select the RESP protocol version at the "
     "same time"
 )
-# A number where Redis reads one: no leading zeros, no `-0`.
-_number = re.compile(rb"0|-?[1-9][0-9]{0,17}").fullmatch
+# A number where Redis reads one: no leading zeros, no `-0`. KL commands are more liberal.
+_number = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
 _INT_MAX = 2**31 - 1
 
 
+def redis_integer(text: bytes) -> int | None:
+    """A signed 64-bit number in the one form that Redis reads."""
+    value = int(text) if _number(text) else None
+    return value if value is not None and -(2**63) <= value < 2**63 else None
+
+
 def integer_of(text: bytes) -> int:
-    """As Redis reads one; KL commands are more liberal."""
-    if not _number(text):
+    """As `redis_integer`; anything else is refused."""
+    value = redis_integer(text)
+    if value is None:
         raise CommandError(NOT_AN_INTEGER)
-    return int(text)
+    return value
+
+
+def shown(text: bytes) -> str:
+    """As C prints it in an error: up to a NUL."""
+    return text.partition(b"\0")[0][:128].decode("utf-8", "surrogateescape")
 
 
 def valid_name(text: bytes, what: str) -> bytes:
@@ -64,9 +76,9 @@ def hello(context: Context, words: list[bytes]) -> dict[str, Any]:
 
 def _hello_options(context: Context, words: list[bytes]) -> None:
     """All of them are checked before any takes effect; who it is comes first, as in Redis."""
-    if not _number(words[0]):
+    version = redis_integer(words[0])
+    if version is None:
         raise CommandError("ERR Protocol version is not an integer or out of range")
-    version = int(words[0])
     if version not in (2, 3):
         raise CommandError("NOPROTO unsupported protocol version")
     name: bytes | None = None
@@ -81,8 +93,7 @@ def _hello_options(context: Context, words: list[bytes]) -> None:
             name = valid_name(words[at + 1], "Client names")
             at += 2
         else:
-            shown = words[at][:128].decode("utf-8", "surrogateescape")
-            raise CommandError(f"ERR Syntax error in HELLO option '{shown}'")
+            raise CommandError(f"ERR Syntax error in HELLO option '{shown(words[at])}'")
     access = context.server.access
     if login is not None:
         access.authenticate(context.client, *login)

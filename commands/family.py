@@ -77,7 +77,7 @@ class Family:
         name, arguments = words[0].upper(), words[1:]
         found = self.get(name)
         if found is None:
-            shown = words[0][:128].decode("utf-8", "surrogateescape")
+            shown = words[0].partition(b"\0")[0][:128].decode("utf-8", "surrogateescape")
             raise CommandError(f"ERR unknown subcommand '{shown}'. Try {self.name} HELP.")
         if len(arguments) < found.least or (found.most is not None and len(arguments) > found.most):
             full = f"{self.name}|{name.decode()}".lower()

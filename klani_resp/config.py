@@ -92,6 +92,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connections_max: Annotated[Positive, LIVE, Redis("maxclients")] = 10_000
     listen_backlog_connections: Annotated[Positive, Redis("tcp-backlog")] = 511
     output_bytes_max: Annotated[Positive, LIVE] = 64 << 20  # replies that wait for one connection
+    # Not yet on disk; above it who waits for that is not read.
+    waiting_log_bytes_max: Annotated[Positive, LIVE] = 64 << 20
     idle_seconds_max: Annotated[Seconds, LIVE, Redis("timeout")] = 0.0  # without a byte; 0: any time
     request_seconds_max: Annotated[Seconds, LIVE] = 60.0  # from first byte to last; 0: any time
 
@@ -114,8 +116,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     watched_keys_max: Annotated[Positive, LIVE] = 10_000
 
     # What one connection, and one turn of the loop, may take before the others have theirs.
-    receive_bytes_max: Positive = 16 << 10
+    receive_bytes_max: Positive = 8 << 10
     turn_commands_max: Annotated[Positive, LIVE] = 1024
+    turn_us_max: Annotated[Positive, LIVE] = 50  # looked at every few commands
     turn_reply_bytes_max: Annotated[Positive, LIVE] = 256 << 10
     turn_events_max: Annotated[Positive, LIVE] = 512
     busy_ms_max: Positive = 4

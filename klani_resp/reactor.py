@@ -21,23 +21,19 @@ from functools import partial
 
 import trio
 
-from klani_resp.access import DENIED
 from klani_resp.app import App
 from klani_resp.committer import Doorbell
 from klani_resp.config import Config
-from klani_resp.connection import Connection
-from klani_resp.listeners import Acceptor, describe_address
+from klani_resp.connection import Connection, admitted
+from klani_resp.listeners import Acceptor
 from klani_resp.protocol.turn import TurnParser
-from klani_resp.transport import Line, Transport
+from klani_resp.transport import Line
 
 log = logging.getLogger("klani_resp")
 # After a turn the loop sleeps in its own poll so long before it parks in trio: other tasks wait no longer
 # than that, and a stream of requests does not pay for parking each time the clients are slower than it.
-LINGER_SECONDS = 0.001
+LINGER_SECONDS = 0.001  # parking costs 20-30 us
 LINE_FEED = ord("\n")
-MAX_CLIENTS = b"-ERR max number of clients reached\r\n"
-
-
 # Connections with a chunk each that is likely to be whole requests; the others, with theirs.
 Arrived = tuple[list[Connection], list[bytes], list[tuple[Connection, bytes]]]
 Held = tuple[int, list[tuple[Connection, bytes]]]  # a turn's replies, and the position that they wait for
@@ -57,7 +53,7 @@ class Reactor:
         self._connections: dict[int, Connection] = {}
         self._acceptors: dict[int, Acceptor] = {}
         self._held: deque[Held] = deque()
-        self._more: list[Connection] = []  # whose sessions have commands left from the last turn
+        self._more: dict[Connection, None] = {}  # those with commands left from their last turn
         self._unusual: list[Connection] = []  # to be looked at when the turn's replies are out
         self._sendable: list[tuple[Connection, bytes]] = []
         self._holding: list[tuple[Connection, bytes]] = []  # this turn's, until it is over
@@ -99,7 +95,6 @@ class Reactor:
             if self._turn(now, linger):
                 linger = 0.0 if self._app.slicing else LINGER_SECONDS
             elif not self._more:
-                # Nothing came for a while: only now is it worth what parking costs (20-30 us).
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 linger = 0.0
                 yielded_at = time.monotonic()
@@ -131,14 +126,15 @@ class Reactor:
 
     def _turn(self, now: float, linger: float) -> bool:
         """Serves what is ready, or becomes so within `linger` seconds; False when nothing did."""
+        had_more = bool(self._more)
         events = self._epoll.poll(0.0 if self._more else linger, self._config.turn_events_max)
-        if self._more:
+        if events:
+            self._execute(*self._receive(events, now))
+            self._end_turn()
+        if had_more:
             self._continue()
-        elif not events:
-            return False
-        self._execute(*self._receive(events, now))
-        self._end_turn()
-        return True
+            self._end_turn()
+        return had_more or bool(events)
 
     def _receive(self, events: list[tuple[int, int]], now: float) -> Arrived:
         """Takes what has come on all ready sockets."""
@@ -210,17 +206,18 @@ class Reactor:
     def _hold(self, connection: Connection, position: int, reply: bytes) -> None:
         if not reply:
             return
-        if self._reads_too_slowly(connection):
-            return
-        connection.held += 1
-        connection.held_bytes += len(reply)
+        connection.hold(reply)
         self._holding.append((connection, reply))
+        if connection.held_bytes > self._config.output_bytes_max:
+            self._unusual.append(connection)
         if position > self._holding_for:
             self._holding_for = position
 
     def _end_turn(self) -> None:
         """The log's group is on its way before the replies that need not wait for it."""
         if self._holding:
+            if self._is_log_long:
+                self._unusual += [connection for connection, _ in self._holding]
             self._held.append((self._holding_for, self._holding))
             self._holding = []
         self._app.wake_committer()
@@ -232,10 +229,9 @@ class Reactor:
         released, sendable = self._app.engine.released, self._sendable
         while self._held and self._held[0][0] <= released:
             for connection, reply in self._held.popleft()[1]:
-                connection.held -= 1
-                connection.held_bytes -= len(reply)
+                connection.let_go(reply)
                 sendable.append((connection, reply))
-                if connection.input_ended or connection.session.closing:
+                if not connection.mask & select.EPOLLIN:  # its input has ended, or it waited enough
                     self._unusual.append(connection)
 
     def _send_all(self) -> None:
@@ -269,12 +265,30 @@ class Reactor:
         self._doorbell.ring()  # it may come from outside of a turn
 
     def _continue(self) -> None:
-        """Sessions that had more commands than one turn may take: the next portion of each."""
-        connections, self._more = self._more, []
+        """The next portion of each session that had more than one turn may take, behind all that was ready.
+        One that is alone goes on until anything else is: it need not pay for a turn each time."""
+        connections, self._more = self._more, {}
         for connection in connections:
             if not connection.is_closed and connection.session.more:
-                self._take(connection, connection.session.receive(b""))
+                self._take_portions(connection, is_alone=len(connections) == 1)
                 self._unusual.append(connection)  # it may be read again
+
+    def _take_portions(self, connection: Connection, is_alone: bool) -> None:
+        """Held and sent as one reply, whose position is the highest that any part of it shows."""
+        session, room = connection.session, self._config.turn_reply_bytes_max
+        deadline = time.monotonic() + self._config.busy_ms_max / 1000
+        replies: list[bytes] = []
+        hold = 0
+        while True:
+            replies.append(session.receive(b""))
+            hold = max(hold, session.hold)
+            room -= len(replies[-1])
+            may_go_on = is_alone and session.more and room > 0 and time.monotonic() < deadline
+            # The end of a sync can wait: what it lets go of is this client's, and its next group grows.
+            if not may_go_on or any(fd != self._sync_fd for fd, _ in self._epoll.poll(0.0, 2)):
+                break
+        session.hold = hold
+        self._take(connection, b"".join(replies))
 
     def _other(self, fd: int) -> None:
         """A descriptor that is no client's."""
@@ -287,55 +301,40 @@ class Reactor:
                 self._welcome(sock)
 
     def _welcome(self, sock: socket.socket) -> None:
-        app = self._app
         try:
-            sock.setblocking(False)
-            refusal = MAX_CLIENTS if len(app.sessions) >= self._config.connections_max else b""
-            if sock.family != socket.AF_UNIX and app.access.refuses(sock.getpeername()[0]):
-                refusal = DENIED
-            if refusal:
-                app.counters.rejected += 1
-                sock.send(refusal)
-                sock.close()
-                return
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            fd = sock.fileno()
-            transport = Transport(
-                describe_address(sock.family, sock.getpeername()),
-                describe_address(sock.family, sock.getsockname()),
-                fd,
-            )
-            self._epoll.register(fd, select.EPOLLIN)
+            transport = admitted(sock, self._app)
+            if transport is not None:
+                self._epoll.register(transport.fd, select.EPOLLIN)
         except OSError:  # it is gone already
+            transport = None
+        if transport is None:
             sock.close()
             return
-        connection = Connection(sock, app.open_session(transport), select.EPOLLIN)
+        connection = Connection(sock, self._app.open_session(transport), select.EPOLLIN)
         end, deliver = partial(self._drop, connection), partial(self._deliver, connection)
         connection.session.line = Line(end, deliver, connection.waiting_bytes)
-        self._connections[fd] = connection
+        self._connections[transport.fd] = connection
 
     # --- replies --------------------------------------------------------------------------------------
 
     def _keep_unsent(self, connection: Connection, reply: bytes, sent: int) -> None:
-        if connection.is_closed or self._reads_too_slowly(connection):
+        if not connection.is_closed and connection.reads_too_slowly():
+            self._drop(connection)
+        if connection.is_closed:
             return
         connection.unsent += memoryview(reply)[sent:]
         self._unusual.append(connection)
 
-    def _reads_too_slowly(self, connection: Connection) -> bool:
-        """Judged by what waits already: one large reply says nothing of its reader. If so, it is gone."""
-        waiting = connection.waiting_bytes()
-        if waiting <= connection.session.output_bytes_max:
+    @property
+    def _is_log_long(self) -> bool:
+        engine = self._app.engine
+        return engine.appended - engine.released > self._config.waiting_log_bytes_max
+
+    def _waits_enough(self, connection: Connection) -> bool:
+        """The disk is slow, not its client: until replies are let go it is not read."""
+        if not connection.held:
             return False
-        log.warning(
-            "client %d at %s reads too slowly: %d bytes of replies wait, its connection is closed",
-            connection.session.id,
-            connection.session.transport.address,
-            waiting,
-        )
-        self._drop(connection)
-        return True
+        return self._is_log_long or connection.held_bytes > self._config.output_bytes_max
 
     # --- one connection -------------------------------------------------------------------------------
 
@@ -368,9 +367,10 @@ class Reactor:
         if connection.is_done:
             self._drop(connection)
             return
-        if session.more and connection not in self._more:
-            self._more.append(connection)
+        if session.more:
+            self._more[connection] = None
         paused = connection.input_ended or session.closing or session.more or connection.is_working
+        paused = paused or self._waits_enough(connection)
         mask = (0 if paused else select.EPOLLIN) | (select.EPOLLOUT if connection.unsent else 0)
         if mask != connection.mask:
             connection.mask = mask

@@ -30,7 +30,7 @@ from klani_resp.transport import Line, Transport
 from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")
-CLOCK_COMMANDS = 64  # of one turn, between two looks at the clock
+CLOCK_COMMANDS = 4  # of one turn, between two looks at the clock
 
 
 class Suspended(Exception):
@@ -163,7 +163,7 @@ class Session:
             requests = self._next_turn(requests)
         room = self._config.turn_reply_bytes_max
         clock = context.engine.clock
-        deadline = clock() + self._config.busy_ms_max * 1_000_000
+        deadline = clock() + self._config.turn_us_max * 1_000
         replies: list[bytes] = []
         left = iter(requests)
         for argv in left:

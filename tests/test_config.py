@@ -103,6 +103,7 @@ def test_unknown_options_are_usage_errors(argv: list[str], capsys: pytest.Captur
 def test_every_limit_says_its_unit() -> None:
     units = (
         "_bytes",
+        "_us",
         "_ms",
         "_seconds",
         "_commands",

@@ -222,6 +222,45 @@ async def test_one_reply_may_be_larger_than_what_may_wait(tmp_path: Path) -> Non
         assert await exactly(stream, len(reply)) == reply
 
 
+INSERTS = b"".join(b"KL.INSERT big:%d b %b\r\n" % (row, b"x" * 3900) for row in range(4000))
+PINGS = b"*1\r\n$4\r\nPING\r\n" * 500_000
+
+
+@loop_only
+@pytest.mark.parametrize(
+    ("requests", "replies", "settings"),
+    [
+        (INSERTS, b":1\r\n" * 4000, {"waiting_log_bytes_max": 1 << 20}),
+        (PINGS, b"+PONG\r\n" * 500_000, {"output_bytes_max": 1 << 20}),
+    ],
+    ids=["writes", "what comes behind a write"],
+)
+async def test_who_waits_for_the_disk_is_read_no_further(
+    tmp_path: Path, requests: bytes, replies: bytes, settings: dict[str, int]
+) -> None:
+    """No memory is filled by a disk that hangs, and nobody is told to read too slowly for it."""
+    async with running(tmp_path, True, **settings) as server, trio.open_nursery() as nursery:
+        stream = await server.connect(b"KL.CREATE big SCHEMA b BYTES 3900\r\n")
+        assert await exactly(stream, 5) == b"+OK\r\n"
+        server.fs.close_gate()
+        await stream.send_all(b"KL.INSERT big:9999 b x\r\n")
+        await trio.to_thread.run_sync(server.fs.at_gate.wait, 20)
+        is_sent = trio.Event()
+
+        async def send() -> None:
+            await stream.send_all(requests)
+            is_sent.set()
+
+        nursery.start_soon(send)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert not is_sent.is_set()
+        other = await server.connect(b"PING\r\n")
+        assert await exactly(other, 7) == b"+PONG\r\n"
+        server.fs.gate.set()
+        assert await exactly(stream, 4) == b":1\r\n"
+        assert await exactly(stream, len(replies)) == replies
+
+
 @loop_only
 async def test_there_is_a_limit_of_connections(tmp_path: Path) -> None:
     async with running(tmp_path, True, connections_max=2) as server:
