@@ -11,12 +11,17 @@ import trio
 import trio.testing
 
 from klani_resp.app import App
+from klani_resp.committer import InlineCommitter
+from klani_resp.config import Config
 from klani_resp.protocol.quoting import quoted
 from klani_resp.session import Session
 from klani_resp.tasks import serve_stream
 from klani_resp.transport import Line, Transport
+from storage.engine import EngineOptions
 from tests.conftest import frame
+from tests.fake_disk import FakeDisk
 from tests.in_memory import new_app
+from tests.store import open_store
 
 if TYPE_CHECKING:
     from tests.conftest import Wire
@@ -110,6 +115,33 @@ def test_latency_notes_nothing_unless_told() -> None:
     app.dispatcher.statistics.of("PING").took(10**10, client(app)._context, [b"PING"])
     app.latency.synced(10**10)
     assert app.latency.latest() == []
+
+
+class SlowDisk(FakeDisk):
+    """A sync of it takes 20 ms of the clock."""
+
+    def __init__(self, clock: trio.testing.MockClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def fsync(self, fd: int) -> None:
+        super().fsync(fd)
+        self._clock.jump(0.02)
+
+
+@pytest.mark.parametrize(("threshold_ms", "is_noted"), [(20, True), (60_000, False), (0, False)])
+async def test_latency_of_checkpoints(
+    mock_clock: trio.testing.MockClock, threshold_ms: int, is_noted: bool
+) -> None:
+    app = App(Config(latency_threshold_ms=threshold_ms))
+    app.access.configure()
+    engine, _ = open_store(SlowDisk(mock_clock), EngineOptions(checkpoint_bytes=1))
+    app.opened(engine, InlineCommitter(engine.wal, app.release))
+    session = client(app)
+    session.receive(b"KL.CREATE seats SCHEMA rank U32\r\nKL.INSERT 1 rank 1\r\n")
+    await app.checkpoint()
+    assert engine.checkpoints == 1
+    assert (b"checkpoint: last " in asked(session, "LATENCY", "DOCTOR")) is is_noted
 
 
 def test_latency_histogram() -> None:
