@@ -164,7 +164,7 @@ class Monitors:
 
     def _note(self, name: str, ns: int, context: Context, argv: list[bytes]) -> None:
         command = self._commands[name]
-        if command.flags & Flags.ADMIN:  # as in Redis: not MONITOR itself, nor what operators do
+        if command.flags_of(argv) & Flags.ADMIN:  # as in Redis: not MONITOR itself, nor what operators do
             return
         address = cast("Session", context.client).transport.address
         words = b" ".join(map(quoted, command.shown(argv)))

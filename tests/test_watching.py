@@ -223,6 +223,21 @@ def test_monitor_over_sockets(wire: Callable[..., Wire], client: Any) -> None:
     watching.until(b'"PING"\r\n')
 
 
+def test_monitor_leaves_out_what_operators_do(seen: list[bytes]) -> None:
+    app = new_app()
+    monitor(app, seen)
+    other = client(app)
+    for words in ("CLIENT LIST", "CLIENT KILL ID 999", "ACL SETUSER ann on", "CONFIG GET port"):
+        asked(other, *words.split())
+    assert seen == []
+    asked(other, "CLIENT", "GETNAME")
+    asked(other, "CLIENT", "nope")
+    assert [line.partition(b"] ")[2] for line in seen] == [
+        b'"CLIENT" "GETNAME"\r\n',
+        b'"CLIENT" "nope"\r\n',
+    ]
+
+
 async def test_monitor_on_the_task_road() -> None:
     """As with TLS: lines of others' commands, in their order, and replies are whole between them."""
     app = new_app()
