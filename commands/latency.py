@@ -69,7 +69,7 @@ def latency_doctor(context: Context, words: list[bytes]) -> str:
     complexity="O(events)",
     family=_family,
     page=Page(
-        text="Events are `command`, `fast-command` and `aof-fsync-always`, a sync of the log.",
+        text="Events are `command`, `fast-command`, `aof-fsync-always`, a sync of the log, and `checkpoint`.",
         partly="GRAPH",
     ),
 )

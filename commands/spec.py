@@ -233,6 +233,11 @@ class Command:
         """Where arguments of these kinds are; the name is 0."""
         return [i for i, (_, kind) in enumerate(self.args, 1) if kind in kinds]
 
+    def flags_of(self, argv: list[bytes]) -> Flags:
+        """Those of the subcommand, too, when it is one that exists; `argv` has the name."""
+        member = self.family.get(argv[1]) if self.family is not None and len(argv) > 1 else None
+        return self.flags if member is None else self.flags | member.flags
+
     def shown(self, argv: list[bytes]) -> list[bytes]:
         """What may be shown of a call to whoever looks on; `argv` has the name."""
         if self.flags & Flags.SECRET:

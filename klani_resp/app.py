@@ -326,7 +326,7 @@ class App:
 
     async def _write_checkpoint(self, with_more_room: bool = False) -> bool:
         """False when it found no room."""
-        engine = self.engine
+        engine, began = self.engine, trio.current_time()
         plan = engine.begin_checkpoint()
         await self.durable(plan.position)
         try:
@@ -341,4 +341,5 @@ class App:
             self.fail(error)
             self.check()
         engine.end_checkpoint(plan)
+        self.latency.checkpointed(round((trio.current_time() - began) * 1e9))
         return True

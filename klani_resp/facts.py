@@ -249,7 +249,7 @@ def _memory() -> Section:
         "used_memory": used,
         "used_memory_human": f"{used / (1 << 20):.2f}M",
         "used_memory_rss": used,
-        "used_memory_peak": _peak_bytes(),
+        "used_memory_peak": max(used, _peak_bytes()),  # the kernel tells the two apart by some pages
         "maxmemory": 0,
         "maxmemory_policy": "noeviction",
     }

@@ -23,6 +23,7 @@ ENTRY_ARGUMENTS_MAX = 32  # of the slow log, as in Redis
 ENTRY_ARGUMENT_BYTES_MAX = 128
 LATENCY_SAMPLES = 160  # of an event; one a second at most
 SYNC_EVENT = "aof-fsync-always"
+CHECKPOINT_EVENT = "checkpoint"
 
 
 class SlowLog:
@@ -109,8 +110,15 @@ class LatencyMonitor:
 
     def synced(self, ns: int) -> None:
         """A sync of the log took so long."""
+        self._took(SYNC_EVENT, ns)
+
+    def checkpointed(self, ns: int) -> None:
+        """A checkpoint took so long, beside the loop."""
+        self._took(CHECKPOINT_EVENT, ns)
+
+    def _took(self, event: str, ns: int) -> None:
         if self._threshold_ns and ns >= self._threshold_ns:
-            self._add(SYNC_EVENT, ns)
+            self._add(event, ns)
 
     def _add(self, name: str, ns: int) -> None:
         event = self._events.setdefault(name, _Event(deque(maxlen=LATENCY_SAMPLES)))
@@ -156,7 +164,7 @@ class Monitors:
 
     def _note(self, name: str, ns: int, context: Context, argv: list[bytes]) -> None:
         command = self._commands[name]
-        if command.flags & Flags.ADMIN:  # as in Redis: not MONITOR itself, nor what operators do
+        if command.flags_of(argv) & Flags.ADMIN:  # as in Redis: not MONITOR itself, nor what operators do
             return
         address = cast("Session", context.client).transport.address
         words = b" ".join(map(quoted, command.shown(argv)))

@@ -130,6 +130,7 @@ def test_memory_is_no_way_round_permissions(session: Session) -> None:
 def test_memory_stats(session: Session) -> None:
     stats = asked(session, "MEMORY", "STATS")
     assert stats["keys.count"] == 1
+    assert stats["peak.allocated"] >= stats["total.allocated"]
     assert stats["total.allocated"] > stats["dataset.bytes"] == stats["keys.bytes-per-key"]
     assert asked(session, "MEMORY", "DOCTOR").startswith(f"{stats['dataset.bytes']} bytes are rows")
 

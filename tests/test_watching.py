@@ -11,12 +11,17 @@ import trio
 import trio.testing
 
 from klani_resp.app import App
+from klani_resp.committer import InlineCommitter
+from klani_resp.config import Config
 from klani_resp.protocol.quoting import quoted
 from klani_resp.session import Session
 from klani_resp.tasks import serve_stream
 from klani_resp.transport import Line, Transport
+from storage.engine import EngineOptions
 from tests.conftest import frame
+from tests.fake_disk import FakeDisk
 from tests.in_memory import new_app
+from tests.store import open_store
 
 if TYPE_CHECKING:
     from tests.conftest import Wire
@@ -112,6 +117,33 @@ def test_latency_notes_nothing_unless_told() -> None:
     assert app.latency.latest() == []
 
 
+class SlowDisk(FakeDisk):
+    """A sync of it takes 20 ms of the clock."""
+
+    def __init__(self, clock: trio.testing.MockClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def fsync(self, fd: int) -> None:
+        super().fsync(fd)
+        self._clock.jump(0.02)
+
+
+@pytest.mark.parametrize(("threshold_ms", "is_noted"), [(20, True), (60_000, False), (0, False)])
+async def test_latency_of_checkpoints(
+    mock_clock: trio.testing.MockClock, threshold_ms: int, is_noted: bool
+) -> None:
+    app = App(Config(latency_threshold_ms=threshold_ms))
+    app.access.configure()
+    engine, _ = open_store(SlowDisk(mock_clock), EngineOptions(checkpoint_bytes=1))
+    app.opened(engine, InlineCommitter(engine.wal, app.release))
+    session = client(app)
+    session.receive(b"KL.CREATE seats SCHEMA rank U32\r\nKL.INSERT 1 rank 1\r\n")
+    await app.checkpoint()
+    assert engine.checkpoints == 1
+    assert (b"checkpoint: last " in asked(session, "LATENCY", "DOCTOR")) is is_noted
+
+
 def test_latency_histogram() -> None:
     app = new_app()
     session = client(app)
@@ -189,6 +221,21 @@ def test_monitor_over_sockets(wire: Callable[..., Wire], client: Any) -> None:
     other.send("PING")
     other.expect(b"+PONG\r\n")
     watching.until(b'"PING"\r\n')
+
+
+def test_monitor_leaves_out_what_operators_do(seen: list[bytes]) -> None:
+    app = new_app()
+    monitor(app, seen)
+    other = client(app)
+    for words in ("CLIENT LIST", "CLIENT KILL ID 999", "ACL SETUSER ann on", "CONFIG GET port"):
+        asked(other, *words.split())
+    assert seen == []
+    asked(other, "CLIENT", "GETNAME")
+    asked(other, "CLIENT", "nope")
+    assert [line.partition(b"] ")[2] for line in seen] == [
+        b'"CLIENT" "GETNAME"\r\n',
+        b'"CLIENT" "nope"\r\n',
+    ]
 
 
 async def test_monitor_on_the_task_road() -> None:
