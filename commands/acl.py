@@ -8,7 +8,17 @@ from typing import Any
 from commands.access import CATEGORIES, permissions
 from commands.connection import integer_of
 from commands.family import Family
-from commands.spec import REGISTERED, Arg, CommandError, Context, Flags, Job, Status, command
+from commands.spec import (
+    REGISTERED,
+    Arg,
+    CommandError,
+    Context,
+    Flags,
+    Job,
+    Page,
+    Status,
+    command,
+)
 
 OK = Status("OK")
 GENPASS_BITS_MAX = 4096
@@ -143,6 +153,7 @@ def save(context: Context, words: list[bytes]) -> Job:
     group="server",
     complexity="O(users); SETUSER and DELUSER O(connections)",
     family=_family,
+    page=Page(partly="selectors; rules for first arguments that are no subcommands"),
 )
 def acl(context: Context, words: list[bytes]) -> object:
     return _family.run(context, words)

@@ -35,7 +35,11 @@ def client_info(context: Context, words: list[bytes]) -> str:
 
 
 @_family.member(
-    "LIST", summary="[ID <id> ...] | [TYPE normal]: a line per connection.", most=None, flags=Flags.ADMIN
+    "LIST",
+    syntax="[ID <id> ...] | [TYPE <type>]",
+    summary="A line per connection.",
+    most=None,
+    flags=Flags.ADMIN,
 )
 def client_list(context: Context, words: list[bytes]) -> str:
     return "".join(client.describe() + "\n" for client in _chosen(context.server.clients(), words))

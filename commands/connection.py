@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from commands.spec import Arg, CommandError, Context, Flags, Reply, Status, command
+from commands.spec import (
+    Arg,
+    CommandError,
+    Context,
+    Flags,
+    Page,
+    Reply,
+    Status,
+    command,
+)
 
 REDIS_VERSION = "7.4.0"  # fixed: clients choose their features by it
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
@@ -56,6 +65,26 @@ def valid_name(text: bytes, what: str) -> bytes:
     args=(("words", Arg.REST),),
     flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION | Flags.NO_AUTH | Flags.SECRET,
     group="connection",
+    page=Page(
+        arguments={
+            "<protover>": "2 or 3; without it nothing changes",
+            "AUTH <username> <password>": "logs in first, as AUTH does",
+            "SETNAME <clientname>": "names the connection",
+        },
+        answers=(
+            (
+                "map",
+                "`server` `version` `proto` `id` `mode` `role` `modules`",
+            ),
+        ),
+        errors={
+            "NOPROTO": "another version",
+            "WRONGPASS": "there is no such user, or the password is another",
+            "NOAUTH": "a password is needed, and AUTH was not there",
+            "ERR": "syntax, a name with spaces",
+        },
+        examples=("HELLO",),
+    ),
 )
 def hello(context: Context, words: list[bytes]) -> dict[str, Any]:
     client = context.client
@@ -113,6 +142,13 @@ def _hello_options(context: Context, words: list[bytes]) -> None:
     reply=Reply.STATUS,
     flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION | Flags.NO_AUTH | Flags.SECRET,
     group="connection",
+    page=Page(
+        arguments={"<username>": "`default` unless told", "<password>": "of the user"},
+        errors={
+            "WRONGPASS": "there is no such user, or the password is another",
+            "ERR": "the default user has no password",
+        },
+    ),
 )
 def auth(context: Context, words: list[bytes]) -> str:
     if len(words) > 2:
@@ -133,6 +169,23 @@ def auth(context: Context, words: list[bytes]) -> str:
     optional=1,
     flags=Flags.FAST | Flags.CONNECTION,
     group="connection",
+    page=Page(
+        arguments={"<message>": "answered in place of PONG"},
+        answers=(
+            (
+                "status",
+                "`PONG`",
+            ),
+            (
+                "bulk",
+                "the message",
+            ),
+        ),
+        examples=(
+            "PING",
+            "PING hello",
+        ),
+    ),
 )
 def ping(context: Context, message: bytes | None = None) -> bytes | Status:
     return Status("PONG") if message is None else message
@@ -145,6 +198,16 @@ def ping(context: Context, message: bytes | None = None) -> bytes | Status:
     args=(("message", Arg.BYTES),),
     flags=Flags.FAST | Flags.CONNECTION,
     group="connection",
+    page=Page(
+        arguments={"<message>": "what is answered"},
+        answers=(
+            (
+                "bulk",
+                "the message",
+            ),
+        ),
+        examples=("ECHO hello",),
+    ),
 )
 def echo(context: Context, message: bytes) -> bytes:
     return message
@@ -169,6 +232,14 @@ def quit_(context: Context, words: list[bytes]) -> str:
     reply=Reply.STATUS,
     flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION | Flags.NO_AUTH,
     group="connection",
+    page=Page(
+        answers=(
+            (
+                "status",
+                "`RESET`",
+            ),
+        ),
+    ),
 )
 def reset(context: Context) -> str:
     context.client.reset()
@@ -185,6 +256,14 @@ def reset(context: Context) -> str:
     reply=Reply.STATUS,
     flags=Flags.FAST | Flags.CONNECTION,
     group="connection",
+    page=Page(
+        arguments={"<index>": "0"},
+        errors={"ERR": "any other number, or none"},
+        examples=(
+            "SELECT 0",
+            "SELECT 1",
+        ),
+    ),
 )
 def select(context: Context, index: bytes) -> str:
     number = integer_of(index)

@@ -6,7 +6,17 @@ from typing import Any
 
 from commands.arguments import Options, integer
 from commands.keyspace import GROUP, matcher, row_of
-from commands.spec import Arg, CommandError, Context, Flags, Reply, command, syntax_error
+from commands.spec import (
+    Arg,
+    CommandError,
+    Context,
+    Flags,
+    Page,
+    Reply,
+    command,
+    syntax_error,
+)
+from commands.wording import KEY
 from storage.schema import Value
 
 
@@ -33,6 +43,16 @@ def _text(value: Value) -> bytes:
     flags=Flags.READONLY,
     group=GROUP,
     complexity="O(fields)",
+    page=Page(
+        arguments=KEY,
+        answers=(
+            (
+                "map",
+                "field to value, all as text; empty where there is no row",
+            ),
+        ),
+        examples=("HGETALL fields:1",),
+    ),
 )
 def hgetall(context: Context, key: bytes) -> dict[bytes, bytes]:
     return _fields(context, key)
@@ -47,6 +67,16 @@ def hgetall(context: Context, key: bytes) -> dict[bytes, bytes]:
     reply=Reply.INTEGER,
     flags=Flags.READONLY | Flags.FAST,
     group=GROUP,
+    page=Page(
+        arguments=KEY,
+        answers=(
+            (
+                "integer",
+                "how many fields the row has, 0 where there is none",
+            ),
+        ),
+        examples=("HLEN fields:1",),
+    ),
 )
 def hlen(context: Context, key: bytes) -> int:
     found = row_of(context.engine, key)
@@ -62,6 +92,23 @@ def hlen(context: Context, key: bytes) -> int:
     flags=Flags.READONLY,
     group=GROUP,
     complexity="O(fields)",
+    page=Page(
+        arguments=KEY
+        | {
+            "<cursor>": "0",
+            "MATCH <pattern>": "only fields that fit",
+            "COUNT <n>": "taken, and not needed: all come at once",
+            "NOVALUES": "names alone",
+        },
+        answers=(
+            (
+                "array",
+                "the cursor 0; array of names and values in turn",
+            ),
+        ),
+        errors={"ERR": "an invalid cursor, syntax"},
+        examples=("HSCAN fields:1 0",),
+    ),
 )
 def hscan(context: Context, key: bytes, cursor: bytes, words: list[bytes]) -> list[Any]:
     if not cursor.isdigit() or len(cursor) > 20:

@@ -14,7 +14,17 @@ from itertools import islice
 from typing import Any
 
 from commands.arguments import Options, integer, named_row
-from commands.spec import Arg, CommandError, Context, Flags, Reply, command, syntax_error
+from commands.spec import (
+    Arg,
+    CommandError,
+    Context,
+    Flags,
+    Page,
+    Reply,
+    command,
+    syntax_error,
+)
+from commands.wording import KEY
 from storage.engine import Engine
 from storage.table import Table
 
@@ -61,6 +71,25 @@ def matcher(pattern: bytes) -> Callable[[bytes], object]:
     flags=Flags.READONLY,
     group=GROUP,
     complexity="O(COUNT), of which 1,000 are taken at most; tables that MATCH's beginning excludes are free",
+    page=Page(
+        arguments={
+            "<cursor>": "0 to begin, then what the last call answered",
+            "MATCH <pattern>": "only keys that fit: `*`, `?`, `[abc]`, `[^a]`, `\\` before one of these",
+            "COUNT <n>": "rows looked at, 10 unless told, at most 1,000",
+            "TYPE <type>": "`hash` is all, any other of Redis's types none",
+        },
+        answers=(
+            (
+                "array",
+                "next cursor as a bulk string, 0 at the end; array of keys",
+            ),
+        ),
+        errors={"ERR": "an invalid cursor, pattern or type"},
+        examples=(
+            "SCAN 0 MATCH fields:*",
+            "SCAN 0 COUNT 3",
+        ),
+    ),
 )
 def scan(context: Context, cursor: bytes, words: list[bytes]) -> list[Any]:
     """The cursor is a table's number and the id to go on from: 16 bits and 32."""
@@ -124,6 +153,19 @@ def _keys(
     reply=Reply.STATUS,
     flags=Flags.READONLY | Flags.FAST,
     group=GROUP,
+    page=Page(
+        arguments=KEY,
+        answers=(
+            (
+                "status",
+                "`hash`, or `none`",
+            ),
+        ),
+        examples=(
+            "TYPE seats:1",
+            "TYPE seats:99",
+        ),
+    ),
 )
 def type_(context: Context, key: bytes) -> str:
     return "none" if row_of(context.engine, key) is None else TYPE
@@ -140,6 +182,16 @@ def type_(context: Context, key: bytes) -> str:
     flags=Flags.READONLY | Flags.FAST,
     group=GROUP,
     complexity="O(keys)",
+    page=Page(
+        arguments=KEY,
+        answers=(
+            (
+                "integer",
+                "how many are there",
+            ),
+        ),
+        examples=("EXISTS seats:1 seats:99",),
+    ),
 )
 def exists(context: Context, keys: list[bytes]) -> int:
     return sum(row_of(context.engine, key) is not None for key in keys)
@@ -155,6 +207,11 @@ def _declare_ttl(name: str, unit: str) -> None:
         reply=Reply.INTEGER,
         flags=Flags.READONLY | Flags.FAST,
         group=GROUP,
+        page=Page(
+            arguments=KEY,
+            answers=(("integer", "-1, or -2 where there is no row"),),
+            examples=(f"{name} seats:1",),
+        ),
     )
     def ttl(context: Context, key: bytes) -> int:
         return -2 if row_of(context.engine, key) is None else -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from commands.family import Family
 from commands.keyspace import GROUP, row_of
-from commands.spec import Arg, CommandError, Context, Flags, command
+from commands.spec import Arg, CommandError, Context, Flags, Page, command
 
 _family = Family("OBJECT")
 
@@ -44,6 +44,7 @@ def object_idletime(context: Context, words: list[bytes]) -> None:
     flags=Flags.READONLY,
     group=GROUP,
     family=_family,
+    page=Page(partly="FREQ and IDLETIME: accesses are not counted"),
 )
 def object_(context: Context, words: list[bytes]) -> object:
     return _family.run(context, words)

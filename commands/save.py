@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from commands.spec import Arg, CommandError, Context, Flags, Job, Reply, Status, command, syntax_error
+from commands.spec import (
+    Arg,
+    CommandError,
+    Context,
+    Flags,
+    Job,
+    Page,
+    Reply,
+    Status,
+    command,
+    syntax_error,
+)
 from storage.checkpoint import Checkpoint
 from storage.engine import Engine
 from storage.fs import met_full_disk
@@ -17,6 +28,15 @@ IN_PROGRESS = "ERR Background save already in progress"
     flags=Flags.ADMIN | Flags.NO_MULTI,
     group=GROUP,
     complexity="O(what changed since the last one), beside the other commands",
+    page=Page(
+        answers=(
+            (
+                "status",
+                "`OK`, when the checkpoint is on disk",
+            ),
+        ),
+        errors={"ERR": "one is being made", "MISCONF": "there is no room for it"},
+    ),
 )
 def save(context: Context) -> Job:
     engine = context.engine
@@ -58,6 +78,16 @@ def _refuse_on_full_disk(engine: Engine) -> None:
     reply=Reply.STATUS,
     flags=Flags.ADMIN,
     group=GROUP,
+    page=Page(
+        arguments={"SCHEDULE": "behind the one that is being made, if there is one"},
+        answers=(
+            (
+                "status",
+                "`Background saving started`, or `scheduled`",
+            ),
+        ),
+        errors={"ERR": "one is being made"},
+    ),
 )
 def bgsave(context: Context, words: list[bytes]) -> str:
     if words and [word.upper() for word in words] != [b"SCHEDULE"]:
@@ -79,6 +109,14 @@ def bgsave(context: Context, words: list[bytes]) -> str:
     reply=Reply.STATUS,
     flags=Flags.ADMIN,
     group=GROUP,
+    page=Page(
+        answers=(
+            (
+                "status",
+                "`Background append only file rewriting started`, or `scheduled`",
+            ),
+        ),
+    ),
 )
 def bgrewriteaof(context: Context) -> str:
     _refuse_on_full_disk(context.engine)
@@ -93,6 +131,14 @@ def bgrewriteaof(context: Context) -> str:
     reply=Reply.INTEGER,
     flags=Flags.FAST | Flags.ADMIN,
     group=GROUP,
+    page=Page(
+        answers=(
+            (
+                "integer",
+                "unix seconds",
+            ),
+        ),
+    ),
 )
 def lastsave(context: Context) -> int:
     return int(context.engine.checkpoint_made)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import time
 
 from commands.family import Family, name_matcher
-from commands.spec import Arg, Context, Flags, Job, Reply, Status, command, syntax_error
+from commands.spec import (
+    Arg,
+    Context,
+    Flags,
+    Job,
+    Page,
+    Reply,
+    Status,
+    command,
+    syntax_error,
+)
 
 GROUP = "server"
 EVERY_SECTION = frozenset({"all", "everything"})
@@ -23,6 +33,15 @@ _config = Family("CONFIG")
     group=GROUP,
     complexity="O(tables)",
     categories=("dangerous",),
+    page=Page(
+        arguments={"<section>": "its name, `default`, `all` or `everything`"},
+        answers=(
+            (
+                "text",
+                "`# Section`, then `name:value` lines",
+            ),
+        ),
+    ),
 )
 def info(context: Context, sections: list[bytes]) -> str:
     asked = {section.decode("utf-8", "surrogateescape").lower() for section in sections}
@@ -93,6 +112,15 @@ def config(context: Context, words: list[bytes]) -> object:
     group=GROUP,
     complexity="O(tables)",
     categories=("keyspace",),
+    page=Page(
+        answers=(
+            (
+                "integer",
+                "rows of all tables",
+            ),
+        ),
+        examples=("DBSIZE",),
+    ),
 )
 def dbsize(context: Context) -> int:
     return sum(len(table.rows.present) for table in context.engine.tables.values())
@@ -103,6 +131,14 @@ def dbsize(context: Context) -> int:
     summary="The wall clock: seconds and microseconds.",
     flags=Flags.FAST | Flags.CONNECTION,
     group=GROUP,
+    page=Page(
+        answers=(
+            (
+                "array",
+                "unix seconds and microseconds, as bulk strings",
+            ),
+        ),
+    ),
 )
 def time_(context: Context) -> list[str]:
     seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)

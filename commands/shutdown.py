@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from commands.spec import Arg, CommandError, Context, Flags, RawReply, command, syntax_error
+from commands.spec import (
+    Arg,
+    CommandError,
+    Context,
+    Flags,
+    Page,
+    RawReply,
+    command,
+    syntax_error,
+)
 
 WORDS = {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"}
 
@@ -18,6 +27,23 @@ WORDS = {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"}
     args=(("words", Arg.REST),),
     flags=Flags.ADMIN | Flags.NO_MULTI | Flags.LOADING | Flags.CONNECTION,
     group="server",
+    page=Page(
+        partly="ABORT always comes too late",
+        arguments={
+            "NOSAVE": "without a last checkpoint: the next start reads the log instead",
+            "SAVE": "with one, as without any word",
+            "NOW": "taken, and changes nothing",
+            "FORCE": "taken, and changes nothing",
+            "ABORT": "refused: it comes too late",
+        },
+        answers=(
+            (
+                "nothing",
+                "the connection closes",
+            ),
+        ),
+        errors={"ERR": "syntax; ABORT"},
+    ),
 )
 def shutdown(context: Context, words: list[bytes]) -> RawReply:
     asked = {word.upper() for word in words}

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from commands.spec import Arg, CommandError, Context, Flags, Page, RawReply, Reply, command
+from commands.spec import (
+    Arg,
+    CommandError,
+    Context,
+    Flags,
+    Page,
+    RawReply,
+    Reply,
+    command,
+)
 from commands.wording import KEY
 
 GROUP = "transactions"
@@ -27,6 +36,28 @@ def multi(context: Context) -> str:
     flags=Flags.CONNECTION,
     complexity="that of the queued commands",
     group=GROUP,
+    page=Page(
+        answers=(
+            (
+                "array",
+                "the reply of each queued command, in order",
+            ),
+            (
+                "null",
+                "a watched row has changed, and nothing was done; in RESP2 the nil array",
+            ),
+        ),
+        errors={
+            "EXECABORT": "a command was refused when it was queued, or the disk has become full",
+            "ERR": "there was no MULTI",
+        },
+        examples=(
+            "MULTI",
+            "KL.CLAIM seats rank 1 is_booked 0 SET is_booked 1",
+            "KL.SEEK 0 is_booked",
+            "EXEC",
+        ),
+    ),
 )
 def exec_(context: Context) -> RawReply:
     return context.client.execute_transaction()

@@ -10,9 +10,10 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import hiredis
 
@@ -20,7 +21,7 @@ from commands.access import shown_categories
 from commands.introspection import flag_names
 from commands.refused import REFUSED
 from commands.registry import load
-from commands.spec import Command, Flags, Reply
+from commands.spec import Command, Flags, Job, RawReply, Reply, Status
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
@@ -47,6 +48,17 @@ KINDS = {
     "bulk": ("bulk string", "bulk string"),
     "text": ("bulk string", "verbatim string"),
     "nothing": ("nothing", "nothing"),
+}
+KIND_OF_TYPE: dict[Any, str] = {
+    Status: "status",
+    Job: "status",  # those of families end so
+    RawReply: "nothing",
+    int: "integer",
+    str: "bulk",
+    bytes: "bulk",
+    list: "array",
+    dict: "map",
+    type(None): "null",
 }
 DEFAULT_ANSWERS = {
     Reply.STATUS: (("status", "`OK`"),),
@@ -135,16 +147,22 @@ def _page(spec: Command) -> Iterator[str]:
         yield "\n## Arguments\n\n"
         yield from (f"- `{name}`: {text}\n" for name, text in page.arguments.items())
     if spec.family:
-        yield "\n## Subcommands\n\n"
-        yield "| | |\n|---|---|\n"
+        yield "\n## Subcommands\n\n| | | answers |\n|---|---|---|\n"
         for name, member in spec.family.members():
             usage = f"{spec.name} {name} {member.syntax}".rstrip().replace("|", "\\|")
-            yield f"| `{usage}` | {member.summary} |\n"
+            yield f"| `{usage}` | {member.summary} | {', '.join(kinds_of(member.handler))} |\n"
     yield from _replies(spec)
     yield from _errors(spec)
     if page.examples:
         yield "\n## Examples\n\nOn the tables of [the overview](../commands.md#examples).\n\n"
         yield "```\n" + played(page.examples) + "```\n"
+
+
+def kinds_of(handler: Callable[..., Any]) -> list[str]:
+    """What a subcommand answers, by its handler's type."""
+    hint = get_type_hints(handler)["return"]
+    parts = get_args(hint) if get_origin(hint) is UnionType else (hint,)
+    return list(dict.fromkeys(KIND_OF_TYPE[get_origin(one) or one] for one in parts))
 
 
 def _replies(spec: Command) -> Iterator[str]:

@@ -13,15 +13,15 @@ from commands.introspection import arguments
 from commands.refused import REFUSED
 from commands.registry import load
 from commands.spec import Command, Flags
-from klani_resp.reference import GROUPS, KINDS, pages, replies
+from klani_resp.reference import DEFAULT_ANSWERS, GROUPS, KINDS, kinds_of, pages, replies
 from tests.in_memory import new_app, new_session
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 COMMANDS = list(load().values())
 
-each_kl_command = pytest.mark.parametrize(
-    "spec", [spec for spec in COMMANDS if spec.name.startswith("KL.")], ids=lambda spec: spec.name
+each_command = pytest.mark.parametrize(
+    "spec", [spec for spec in COMMANDS if spec.family is None], ids=lambda spec: spec.name
 )
 
 
@@ -48,17 +48,24 @@ def words_of(found: list[dict[str, Any]]) -> Iterator[str]:
             yield f"<{argument['name']}>"
 
 
-@each_kl_command
+@each_command
 def test_a_page_explains_each_word_of_the_syntax(spec: Command) -> None:
     explained = " ".join(spec.page.arguments)
     assert [word for word in words_of(arguments(spec.syntax)) if word not in explained] == []
 
 
-@each_kl_command
+@each_command
 def test_a_page_says_what_is_answered_and_shows_it(spec: Command) -> None:
-    assert spec.page.answers
+    assert spec.page.answers or spec.reply in DEFAULT_ANSWERS
     assert {kind for kind, _ in spec.page.answers} <= set(KINDS)
-    assert spec.page.examples or spec.flags & Flags.ADMIN
+    assert spec.page.examples or spec.flags & Flags.ADMIN or not spec.name.startswith("KL.")
+
+
+@pytest.mark.parametrize("spec", [spec for spec in COMMANDS if spec.family], ids=lambda spec: spec.name)
+def test_each_subcommand_says_what_it_answers(spec: Command) -> None:
+    assert spec.family is not None
+    for _, member in spec.family.members():
+        assert set(kinds_of(member.handler)) <= set(KINDS)
 
 
 WIRE_KINDS = {
@@ -72,12 +79,12 @@ WIRE_KINDS = {
 }
 
 
-@each_kl_command
+@each_command
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_the_examples_are_answered_as_the_page_says(spec: Command, protocol: int) -> None:
-    declared = {kind for kind, _ in spec.page.answers}
+    declared = {kind for kind, _ in spec.page.answers or DEFAULT_ANSWERS.get(spec.reply, ())}
     for line, reply in zip(spec.page.examples, replies(spec.page.examples, protocol), strict=True):
-        if not line.startswith(spec.name + " "):
+        if line.split()[0] != spec.name:
             continue
         if reply.startswith(b"-"):
             assert reply[1:].split()[0].decode() in spec.page.errors
