@@ -60,8 +60,8 @@ SECURITY_BUGS = (
     Bug(
         "a subcommand is allowed with any other",
         "klani_resp/acl/guard.py",
-        "return None if full in allowed else",
-        "return None if any(one.startswith(name) for one in allowed) else",
+        "if full not in allowed:",
+        "if not any(one.startswith(name) for one in allowed):",
         (ACL + "test_subcommands",),
     ),
     Bug(
