@@ -25,13 +25,15 @@ COPIED = ("storage", "commands", "klani_resp", "bench", "tests", "pyproject.toml
 SECONDS_MAX = 60  # for one bug
 
 pytestmark = pytest.mark.proof
+# What tests have installed for themselves is large, and no code of ours.
+NOT_OURS = shutil.ignore_patterns("__pycache__", "node_modules", ".venv*")
 
 
 def run(bug: Bug, directory: Path) -> tuple[int, str]:
     """pytest's status, and what it said, with the bug in the code."""
     for name in COPIED:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, directory / name, ignore=NOT_OURS)
         else:
             shutil.copy(ROOT / name, directory / name)
     file = directory / bug.file
