@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage import event_files, index_file, row_file
 from storage import format as fmt
 from storage.errors import StartError
-from storage.fs import Fs
+from storage.fs import size_of
 from storage.index_cut import IndexCut
 from storage.manifest import Manifest, TableState
 from storage.table import Table
@@ -73,13 +72,13 @@ class Checkpoint:
     def room_bytes(self) -> int:
         """About what `write` is going to take on the disk, beyond what its files have."""
         fs, directory, blocks = self._fs, self._directory, self._blocks
-        more = max(0, row_file.doublewrite_bytes(blocks) - _size(fs, directory / row_file.DOUBLEWRITE_NAME))
+        more = max(0, row_file.doublewrite_bytes(blocks) - size_of(fs, directory / row_file.DOUBLEWRITE_NAME))
         for table in self._tables:
             end = (max(tuple(table.rows.cut or ()), default=-1) + 1) * fmt.BLOCK_BYTES
-            more += max(0, end - _size(fs, row_file.table_path(directory, table.number)))
+            more += max(0, end - size_of(fs, row_file.table_path(directory, table.number)))
         more += sum(self.manifest.event_files.values()) + 2 * sum(map(len, self._events))
         old_index = self._engine.manifest.index_file
-        return more + 2 * (_size(fs, directory / old_index) if old_index else 0) + SMALL_FILES_BYTES
+        return more + 2 * (size_of(fs, directory / old_index) if old_index else 0) + SMALL_FILES_BYTES
 
     def steps(self) -> Iterator[None]:
         """As `write`; between two steps, each some 0.1 ms of Python, others may have the interpreter."""
@@ -156,16 +155,6 @@ class Checkpoint:
             table.rows.end_cut(is_written=is_written)
         if not is_written:
             self._engine.selling.uncut(self._events)
-
-
-def _size(fs: Fs, path: Path) -> int:
-    if not fs.exists(path):
-        return 0
-    fd = fs.open_readonly(path)
-    try:
-        return fs.size(fd)
-    finally:
-        fs.close(fd)
 
 
 def _state(table: Table) -> TableState:

@@ -18,9 +18,10 @@ from pyroaring import BitMap
 from storage import format as fmt
 from storage import index_file
 from storage.errors import DamageError, StartError, StoreError
-from storage.fs import Fs
+from storage.fs import Fs, size_of
 from storage.log_reader import read_log, records
 from storage.manifest import Manifest
+from storage.row_file import table_path
 from storage.scan import Needle, RowFile
 from storage.schema import Schema, Value
 
@@ -103,6 +104,14 @@ class InPlace:
             raise CountingError(error) from error
 
     def close(self) -> None: ...
+
+
+def bytes_to_read(fs: Fs, question: Question) -> int:
+    """About what the three counts read: rows, index, and the log behind the last checkpoint."""
+    manifest = Manifest.load(fs, question.directory)
+    rows = size_of(fs, table_path(question.directory, question.table))
+    index = size_of(fs, question.directory / manifest.index_file) if manifest.index_file else 0
+    return rows + index + question.position - manifest.position
 
 
 def count_from_rows(fs: Fs, question: Question) -> Counted:

@@ -234,3 +234,15 @@ def read_file(fs: Fs, path: Path) -> bytes:
         return fs.pread(fd, fs.size(fd), 0)
     finally:
         fs.close(fd)
+
+
+def size_of(fs: Fs, path: Path) -> int:
+    """0 when it is not there."""
+    try:
+        fd = fs.open_readonly(path)
+    except FileNotFoundError:
+        return 0
+    try:
+        return fs.size(fd)
+    finally:
+        fs.close(fd)

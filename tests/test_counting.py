@@ -12,7 +12,7 @@ from pyroaring import BitMap
 
 from storage import counting_process, scan
 from storage.counting import Counted, Counting, CountingError, InPlace, Question
-from storage.counting_process import ChildProcess, counting_beside
+from storage.counting_process import Beside, ChildProcess, counting_beside
 from storage.engine import Engine
 from storage.fs import OsFs
 from storage.manifest import Manifest
@@ -90,8 +90,7 @@ def question(engine: Engine, name: bytes = b"state", value: Value = 1) -> Questi
 
 
 def test_the_process_counts_as_this_one_does(engine: Engine) -> None:
-    child = counting_beside(engine.fs)
-    assert isinstance(child, ChildProcess)
+    child = ChildProcess()
     try:
         for name, value in ((b"state", 1), (b"note", b"odd"), (b"note", b"o"), (b"row", 0)):
             asked = question(engine, name, value)
@@ -129,8 +128,20 @@ def verify(engine: Engine, counting: Counting) -> Verdict:
     return asked.finish(asked.run())
 
 
-def test_verify_by_the_process(engine: Engine) -> None:
-    assert verify(engine, counting_beside(engine.fs)) == Verdict(420, 105, 105, 105, 0, True)
+@pytest.mark.parametrize("rest", [0, -1], ids=["small", "large"])
+def test_what_is_large_is_counted_by_a_process(
+    engine: Engine, rest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows, its index, and 20 rows in the log alone."""
+    files = [engine.directory / "tables" / "1.rows", engine.directory / engine.manifest.index_file]
+    in_log = engine.wal.appended - engine.checkpoint_position
+    assert in_log >= 20 * engine.table(b"seats").record_bytes
+    size = sum(file.stat().st_size for file in files) + in_log
+    monkeypatch.setattr(counting_process, "IN_PLACE_BYTES_MAX", size + rest)
+    counting = counting_beside(engine.fs)
+    assert isinstance(counting, Beside)
+    assert verify(engine, counting) == Verdict(420, 105, 105, 105, 0, True)
+    assert isinstance(counting._chosen, ChildProcess if rest else InPlace)
     engine.close()
 
 
@@ -168,7 +179,7 @@ def test_the_process_says_what_it_could_not_read(engine: Engine) -> None:
     path = engine.directory / "CHECKPOINT"
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    child = counting_beside(engine.fs)
+    child = ChildProcess()
     try:
         with pytest.raises(CountingError, match=r"CHECKPOINT: checksum is"):
             child.from_rows(question(engine))

@@ -12,8 +12,6 @@ from glide import Batch, GlideClient, GlideClientConfiguration, NodeAddress, Pro
 from tests.clients.playing import Words, play
 
 OPTIONS: dict[str, Any] = {"protocol": ProtocolVersion.RESP2} if sys.argv[2:] == ["RESP2"] else {}
-# As it comes it gives up after 250 ms: too soon for KL.VERIFY, and for a durable write when the disk is busy.
-REQUEST_TIMEOUT_MS = 20_000
 
 
 class Glide:
@@ -35,11 +33,7 @@ class Glide:
 
 async def connect(port: int) -> Glide:
     addresses = [NodeAddress("127.0.0.1", port)]
-    as_it_comes = await GlideClient.create(GlideClientConfiguration(addresses, **OPTIONS))
-    assert await as_it_comes.ping() == b"PONG"
-    await as_it_comes.close()
-    patient = GlideClientConfiguration(addresses, request_timeout=REQUEST_TIMEOUT_MS, **OPTIONS)
-    return Glide(await GlideClient.create(patient))
+    return Glide(await GlideClient.create(GlideClientConfiguration(addresses, **OPTIONS)))
 
 
 async def together(calls: list[Callable[[], Awaitable[Any]]]) -> list[Any]:
