@@ -22,9 +22,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import launch
-from bench.loadgen import Client, encode, feed, quantile
-from bench.size_commands import cpu_nanoseconds
+from bench.harness import launch
+from bench.harness.loadgen import Client, encode, feed, quantile
+from bench.sizes.commands import cpu_nanoseconds
 
 PARTY = 4
 ROW_SEATS = 50  # seats of one row of the hall

@@ -30,8 +30,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import launch, seats
-from bench.loadgen import READ_BYTES, Client, LoadError, encode
+from bench.harness import launch, seats
+from bench.harness.loadgen import READ_BYTES, Client, LoadError, encode
 
 RANKS = 10
 HOLD_LINES = 5  # of KL.HOLD's reply: `*3`, token, `*1`, id, deadline

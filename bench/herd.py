@@ -30,14 +30,14 @@ try:
 except ImportError:
     sys.exit("the herd's driver is missing: pip install 'redis[hiredis]>=8,<9'")
 
-from bench import host, launch, launch_postgres
-from bench.flows import ALL_ENGINES, FLOWS
-from bench.herd_options import Options
-from bench.herd_report import Live, RawLog, options_shown, raw_log, readable, result_of, write_result
-from bench.herd_sampler import LogSampler
-from bench.herd_stats import Books, Outcome, Stored
-from bench.herd_store import Store, StoreProblem, store_of
-from bench.herd_workers import HerdRecord, run_herd
+from bench.harness import host, launch, launch_postgres
+from bench.horde.flows import ALL_ENGINES, FLOWS
+from bench.horde.options import Options
+from bench.horde.output import Live, RawLog, options_shown, raw_log, readable, result_of, write_result
+from bench.horde.sampler import LogSampler
+from bench.horde.stats import Books, Outcome, Stored
+from bench.horde.store import Store, StoreProblem, store_of
+from bench.horde.workers import HerdRecord, run_herd
 from bench.report import REPORT, write_report
 
 STALL_SECONDS = 60.0

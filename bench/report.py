@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.charts import Series, lines, ranges
-from bench.herd_log import Figure, HerdLog
+from bench.harness.charts import Series, lines, ranges
+from bench.horde.raw_log import Figure, HerdLog
 
 REPORT = "report.html"
 ASSETS = Path(__file__).resolve().parent

@@ -23,10 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import launch, seats
-from bench.claim_workloads import CLAIM_WORKLOADS
-from bench.loadgen import Client, Fleet
-from bench.workloads import WORKLOADS, Bed, Workload
+from bench.harness import launch, seats
+from bench.harness.claim_workloads import CLAIM_WORKLOADS
+from bench.harness.loadgen import Client, Fleet
+from bench.harness.workloads import WORKLOADS, Bed, Workload
 
 ALL = (*WORKLOADS, *CLAIM_WORKLOADS)
 DEPTHS = (1, 16)

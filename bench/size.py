@@ -20,8 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import launch, seats, size_commands, size_restart, size_verify
-from bench.loadgen import Client
+from bench.harness import launch, seats
+from bench.harness.loadgen import Client
+from bench.sizes import commands, restart, verify
 
 SMALL_ROWS = 10_000
 BYTES_PER_ROW_MAX = 24.0
@@ -140,7 +141,7 @@ def report_commands(
 ) -> None:
     small = start_and_load(directory, SMALL_ROWS, None)
     try:
-        for cost in size_commands.compare(small, SMALL_ROWS, large, rows, rounds):
+        for cost in commands.compare(small, SMALL_ROWS, large, rows, rounds):
             pairs = (
                 ("server CPU", cost.small_cpu_us, cost.large_cpu_us),
                 ("median latency", cost.small_latency_us, cost.large_latency_us),
@@ -155,7 +156,7 @@ def report_commands(
 
 def report_verify(large: launch.Server, rows: int, findings: Findings) -> None:
     settle(large)
-    verified = size_verify.measure(large, rows)
+    verified = verify.measure(large, rows)
     findings.add("VERIFY", verified.rows_per_second, "rows/s", VERIFY_ROWS_PER_SECOND_MIN, at_most=False)
     findings.add("SEEK p99, quiet", verified.quiet_p99_ms, "ms")
     findings.add("SEEK p99, beside VERIFY", verified.busy_p99_ms, "ms")
@@ -164,10 +165,10 @@ def report_verify(large: launch.Server, rows: int, findings: Findings) -> None:
 
 
 def report_restart(large: launch.Server, rows: int, servers: list[launch.Server], findings: Findings) -> None:
-    seconds = size_restart.restart_clean(large, servers)
+    seconds = restart.restart_clean(large, servers)
     findings.add("start after a clean stop, to SEEK", seconds, "s")
-    for written, is_booked in ((size_restart.FEW_ROWS, False), (size_restart.MANY_ROWS, True)):
-        result = size_restart.restart_killed(large.directory, rows, written, is_booked, servers)
+    for written, is_booked in ((restart.FEW_ROWS, False), (restart.MANY_ROWS, True)):
+        result = restart.restart_killed(large.directory, rows, written, is_booked, servers)
         findings.add(f"log of writes to {result.rows_written:,} rows", result.log_bytes / (1 << 20), "MiB")
         findings.add("start after kill -9 with it, to SEEK", result.seek_seconds, "s", START_SECONDS_MAX)
         if result.claim_seconds is not None:

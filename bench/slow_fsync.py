@@ -24,9 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import launch, seats
-from bench.loadgen import Client, Fleet, LoadError, encode, quantile
-from bench.slow_server import start_slow
+from bench.harness import launch, seats
+from bench.harness.loadgen import Client, Fleet, LoadError, encode, quantile
+from bench.harness.slow_server import start_slow
 
 ROWS = 10_000
 P99_MAX_MS = 5.0

@@ -87,7 +87,7 @@ class Mute(Enum):
 
 
 class Client(Protocol):
-    """What a command may do to a connection, mostly its own; klani_resp.session is the one that does it."""
+    """What a command may do to a connection, mostly its own; klani_resp.sessions has the one that does it."""
 
     id: int
     name: bytes

@@ -11,10 +11,10 @@ import trio
 
 from klani_resp.app import StorageFailed
 from klani_resp.config import Config, ConfigError, from_argv
-from klani_resp.descriptors import fitted
-from klani_resp.listeners import ListenError
+from klani_resp.net.descriptors import fitted
+from klani_resp.net.listeners import ListenError
+from klani_resp.net.tasks import only_of
 from klani_resp.server import serve
-from klani_resp.tasks import only_of
 from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")

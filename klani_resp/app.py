@@ -12,19 +12,19 @@ import trio
 
 from commands.registry import load
 from commands.spec import Context, Job
-from klani_resp.access import Access
 from klani_resp.committer import Committer, InlineCommitter
 from klani_resp.config import Config
 from klani_resp.control import Control
-from klani_resp.dispatcher import Dispatcher
-from klani_resp.facts import Facts
+from klani_resp.insight.facts import Facts
+from klani_resp.insight.rates import Rates
+from klani_resp.insight.watching import LatencyMonitor, Monitors, SlowLog
 from klani_resp.protocol import encoder
 from klani_resp.protocol.parser import ParserLimits
-from klani_resp.rates import Rates
-from klani_resp.session import Encoded, Session
+from klani_resp.sessions.access import Access
+from klani_resp.sessions.dispatcher import Dispatcher
+from klani_resp.sessions.session import Encoded, Session
+from klani_resp.sessions.transport import Line, Transport
 from klani_resp.settings import Settings, engine_options
-from klani_resp.transport import Line, Transport
-from klani_resp.watching import LatencyMonitor, Monitors, SlowLog
 from storage.dismantle import dismantle
 from storage.engine import Engine
 from storage.errors import StoreError

@@ -25,8 +25,8 @@ from commands.spec import Command, Flags, Job, RawReply, Reply, Status
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
-from klani_resp.session import Session
-from klani_resp.transport import Transport
+from klani_resp.sessions.session import Session
+from klani_resp.sessions.transport import Transport
 from storage.engine import EngineOptions
 from storage.recovery import Opening
 

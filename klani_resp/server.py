@@ -18,25 +18,25 @@ from pathlib import Path
 
 import trio
 
-from klani_resp.access import DENIED
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import Committer, Doorbell
 from klani_resp.config import Config
-from klani_resp.descriptors import refuse_more_than_fit
-from klani_resp.listeners import (
+from klani_resp.net.descriptors import refuse_more_than_fit
+from klani_resp.net.listeners import (
     describe_address,
     open_listeners,
     open_tls_listeners,
     remove_unix_socket,
     unix_socket_identity,
 )
-from klani_resp.reactor import Reactor
+from klani_resp.net.reactor import Reactor
+from klani_resp.net.sweep import sweep
+from klani_resp.net.tasks import serve_stream
+from klani_resp.net.tls import TlsRoad, server_context
 from klani_resp.room import keep_room
+from klani_resp.sessions.access import DENIED
+from klani_resp.sessions.transport import Transport
 from klani_resp.settings import engine_options as engine_options
-from klani_resp.sweep import sweep
-from klani_resp.tasks import serve_stream
-from klani_resp.tls import TlsRoad, server_context
-from klani_resp.transport import Transport
 from storage.errors import StoreError
 from storage.fs import Fs
 from storage.recovery import Opening

@@ -23,7 +23,7 @@ import h11
 import trio
 
 from klani_resp.config import Config
-from klani_resp.listeners import ListenError, describe_address
+from klani_resp.net.listeners import ListenError, describe_address
 
 log = logging.getLogger("klani_resp")
 RECEIVED_BYTES = 2048  # at once: a head may be so much longer than its limit

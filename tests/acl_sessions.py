@@ -8,7 +8,7 @@ import hiredis
 
 from commands.spec import Job
 from klani_resp.app import App
-from klani_resp.session import Session
+from klani_resp.sessions.session import Session
 from tests.conftest import frame
 from tests.in_memory import new_app, new_session
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import pytest
 import redis
 
-from bench import launch, launch_postgres
+from bench.harness import launch, launch_postgres
 from tests.proof import LONG
 
 Client = Any  # redis-py does not type execute_command

@@ -7,8 +7,8 @@ from typing import Any
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
-from klani_resp.session import Session
-from klani_resp.transport import Transport
+from klani_resp.sessions.session import Session
+from klani_resp.sessions.transport import Transport
 from tests.fake_disk import FakeDisk
 from tests.store import FakeClock, open_store
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench.launch import Server
+from bench.harness.launch import Server
 
 PING, PONG = b"*1\r\n$4\r\nPING\r\n", b"+PONG\r\n"
 ATTEMPTS = 3  # the machine may have been busy in one of the windows, but not in all of three runs

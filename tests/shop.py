@@ -11,8 +11,8 @@ from commands.registry import load
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
-from klani_resp.dispatcher import Dispatcher
-from klani_resp.transport import Transport
+from klani_resp.sessions.dispatcher import Dispatcher
+from klani_resp.sessions.transport import Transport
 from storage.check import check
 from storage.engine import EngineOptions
 from tests.conftest import frame

@@ -14,8 +14,8 @@ from commands.spec import Arg, Command, Flags
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
-from klani_resp.session import Session
-from klani_resp.transport import Transport
+from klani_resp.sessions.session import Session
+from klani_resp.sessions.transport import Transport
 from tests.acl_sessions import ask, denied, login, received, replies, shop, user
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from bench import launch
+from bench.harness import launch
 from klani_resp.acl.glob import Glob
 from tests.conftest import frame
 

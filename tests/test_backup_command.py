@@ -13,7 +13,7 @@ import redis
 from klani_resp.__main__ import main
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
 
 Start = Callable[..., "Server"]
 SEATS = 2000

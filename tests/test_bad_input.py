@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from bench import launch
+from bench.harness import launch
 
 if TYPE_CHECKING:
     from tests.conftest import Wire

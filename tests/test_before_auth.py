@@ -10,7 +10,7 @@ import pytest
 
 from klani_resp.protocol.errors import ProtocolError
 from klani_resp.protocol.parser import ParserLimits, RequestParser
-from klani_resp.session import Session
+from klani_resp.sessions.session import Session
 from klani_resp.sometimes import LOG_SECONDS_MIN, Sometimes
 from tests.acl_sessions import ask, received, replies, shop, user
 from tests.conftest import frame

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import redis
 
-from bench import launch
-from bench.launch import ROOT, Server, free_port
+from bench.harness import launch
+from bench.harness.launch import ROOT, Server, free_port
 from klani_resp.board.sale import CELLS_MAX, Sale, UnknownSale
 from storage.engine import Engine
 from storage.offers import Wanted

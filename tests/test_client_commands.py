@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from klani_resp.app import App
-from klani_resp.session import Session
-from klani_resp.transport import Line, Transport
+from klani_resp.sessions.session import Session
+from klani_resp.sessions.transport import Line, Transport
 from tests.in_memory import new_app, new_session
 
 if TYPE_CHECKING:

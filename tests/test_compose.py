@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.herd_options import Options
+from bench.horde.options import Options
 from klani_resp.config import from_argv
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -28,7 +28,7 @@ from tests.hall import (
 )
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
     from tests.conftest import Wire
 
 Start = Callable[..., "Server"]

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
     from tests.conftest import Wire
 
 Client = Any  # redis-py does not type execute_command

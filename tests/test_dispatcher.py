@@ -13,13 +13,13 @@ from commands.registry import load
 from commands.spec import Arg, Command, CommandError, Context, Flags, Reply, Status, command
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
-from klani_resp.compiler import arity_fits, compile_command
 from klani_resp.config import Config
-from klani_resp.dispatcher import SPELLINGS_MAX
+from klani_resp.insight.statistics import Statistics
 from klani_resp.protocol.encoder import encode, ids
-from klani_resp.session import Session
-from klani_resp.statistics import Statistics
-from klani_resp.transport import Transport
+from klani_resp.sessions.compiler import arity_fits, compile_command
+from klani_resp.sessions.dispatcher import SPELLINGS_MAX
+from klani_resp.sessions.session import Session
+from klani_resp.sessions.transport import Transport
 from storage.errors import StoreError
 from tests.fake_disk import FakeDisk
 from tests.store import FakeClock, open_store

@@ -18,7 +18,7 @@ import redis
 from tests.dropping_proxy import DroppingProxy
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
 
 SHOPPERS = 4  # each with a client and a proxy of its own
 REQUESTS = 60  # of each

@@ -30,7 +30,7 @@ from tests.store import (
 )
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
 
 Start = Callable[..., "Server"]
 FILE = Path("out") / "rows.resp"

@@ -23,7 +23,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bench.launch import ROOT, free_port
+from bench.harness.launch import ROOT, free_port
 from klani_resp.__main__ import main
 from tests.proof import scaled
 

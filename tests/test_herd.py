@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from bench import herd
-from bench.flows import FLOWS
-from bench.herd_options import Options
-from bench.herd_report import raw_log
-from bench.herd_stats import Books, Stored, Tally, peak_qps, per_second, percentile, summary
-from bench.herd_workers import HerdRecord, rank_of_users
+from bench.horde.flows import FLOWS
+from bench.horde.options import Options
+from bench.horde.output import raw_log
+from bench.horde.stats import Books, Stored, Tally, peak_qps, per_second, percentile, summary
+from bench.horde.workers import HerdRecord, rank_of_users
 
 ROOT = Path(__file__).resolve().parent.parent
 USERS, SEATS = 2000, 200

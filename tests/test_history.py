@@ -21,7 +21,7 @@ from tests.fake_disk import FakeDisk
 from tests.store import DIRECTORY, checkpoint, open_store, row, schema
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
 
 OPTIONS = EngineOptions(segment_bytes=4096)
 ROWS = 5

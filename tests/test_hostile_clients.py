@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import launch
+from bench.harness import launch
 from tests.conftest import frame
 from tests.prober import PING, PONG, Compared, Prober, apart, best
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from commands.registry import load
-from klani_resp.session import Session
+from klani_resp.sessions.session import Session
 from tests.conftest import frame
 from tests.in_memory import new_app, new_session
 

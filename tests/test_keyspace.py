@@ -10,12 +10,12 @@ import pytest
 
 from commands.keyspace import matcher
 from commands.spec import CommandError
-from klani_resp.session import Session
+from klani_resp.sessions.session import Session
 from tests.conftest import frame
 from tests.in_memory import new_app, new_session
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
 
 Client = Any  # redis-py does not type execute_command
 IDS = [0, 1, 42, 70_000, 2**32 - 1]

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import redis
 
-from bench.launch import free_port
+from bench.harness.launch import free_port
 from klani_resp.__main__ import main
 from tests.proof import scaled
 from tests.zygote import Forked, Zygote, until

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from bench import launch
+from bench.harness import launch
 from klani_resp.client import KL, AsyncKL, Column, Hold, LiveHold, LiveLock, Page, TableInfo, Verdict
 from tests.kl_driver import FRONTS, Front
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from bench import launch
+from bench.harness import launch
 from klani_resp import client as kl_client
 from klani_resp.client import (
     Busy,

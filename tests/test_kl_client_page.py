@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.launch import Server
+from bench.harness.launch import Server
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "client.md"

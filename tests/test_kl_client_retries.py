@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bench import launch
+from bench.harness import launch
 from tests.dropping_proxy import DroppingProxy
 from tests.kl_driver import FRONTS, Front, sync_front
 

@@ -16,13 +16,10 @@ BELOW = {
 }
 OURS = {"storage", "commands", "klani_resp", "tests", "bench"}
 IO_MODULES = {"socket", "select", "selectors", "asyncio", "ssl", "subprocess", "threading"}
-SANS_IO = [
-    "klani_resp/session.py",
-    "klani_resp/dispatcher.py",
-    "klani_resp/compiler.py",
-    "klani_resp/access.py",
-    *(f"klani_resp/acl/{name}.py" for name in ("__init__", "glob", "guard", "log", "rules", "users")),
-]
+# Of klani_resp's folders, from the lowest: what a file runs with comes from its own and those before it.
+FLOORS = ("protocol", "acl", "insight", "sessions", "net")
+SANS_IO = ("protocol", "acl", "sessions")
+WITH_IO = {Path("klani_resp/acl/file.py")}
 LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 
@@ -52,9 +49,35 @@ def test_imports_go_one_way(path: Path) -> None:
     assert set(imported(path)) & OURS <= BELOW[path.parts[0]]
 
 
+def folder(path: Path) -> str:
+    return path.parts[1] if len(path.parts) > 2 else ""
+
+
+def is_sans_io(path: Path) -> bool:
+    return path.parts[0] == "klani_resp" and folder(path) in SANS_IO and path not in WITH_IO
+
+
+def for_types_only(module: ast.Module) -> Iterator[ast.AST]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            yield from ast.walk(node)
+
+
+@each_file
+def test_the_servers_folders_are_floors(path: Path) -> None:
+    if path.parts[0] != "klani_resp" or folder(path) not in FLOORS:
+        return
+    above = FLOORS[FLOORS.index(folder(path)) + 1 :]
+    module = tree(path)
+    apart = set(for_types_only(module))
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node not in apart and node.module is not None:
+            assert not node.module.startswith(tuple(f"klani_resp.{name}" for name in above)), node.module
+
+
 @each_file
 def test_only_the_server_knows_trio(path: Path) -> None:
-    if path.parts[0] == "klani_resp" and "protocol" not in path.parts and str(path) not in SANS_IO:
+    if path.parts[0] == "klani_resp" and not is_sans_io(path):
         return
     assert "trio" not in set(imported(path))
     coroutines = [node for node in ast.walk(tree(path)) if isinstance(node, ast.AsyncFunctionDef | ast.Await)]
@@ -63,7 +86,7 @@ def test_only_the_server_knows_trio(path: Path) -> None:
 
 @each_file
 def test_protocol_and_commands_do_no_io(path: Path) -> None:
-    if path.parts[0] == "commands" or "protocol" in path.parts or str(path) in SANS_IO:
+    if path.parts[0] == "commands" or is_sans_io(path):
         assert not set(imported(path)) & IO_MODULES
         calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
         assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "open"]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import launch
+from bench.harness import launch
 from tests.conftest import frame
 from tests.proof import scaled, share
 from tests.random_frames import case_of

@@ -12,8 +12,8 @@ from commands.intersect import STEP_IDS_MAX
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
-from klani_resp.session import Session
-from klani_resp.transport import Transport
+from klani_resp.sessions.session import Session
+from klani_resp.sessions.transport import Transport
 from storage.dismantle import dismantle
 from storage.engine import Engine
 from storage.listing import SLICE_IDS

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import redis
 
-from bench import launch
-from bench.launch import ROOT, Server, free_port
+from bench.harness import launch
+from bench.harness.launch import ROOT, Server, free_port
 from tests.conftest import Wire
 from tests.scraping import DEPLOY, Scrape, fetch, risen
 

@@ -14,16 +14,16 @@ import pytest
 import trio
 import trio.testing
 
-from bench.launch import ROOT, free_port
+from bench.harness.launch import ROOT, free_port
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
-from klani_resp.descriptors import KEPT_BACK
 from klani_resp.metrics import lag
 from klani_resp.metrics.lag import new_histogram
 from klani_resp.metrics.listener import Metrics
 from klani_resp.metrics.scrape import scrape
 from klani_resp.metrics.text import labels
+from klani_resp.net.descriptors import KEPT_BACK
 from storage import locks
 from storage.engine import Engine
 from storage.histogram import Histogram
@@ -291,7 +291,7 @@ async def test_the_loop_s_lag_is_what_a_sleeper_oversleeps(mock_clock: trio.test
 
 def test_its_descriptors_are_kept_back_too() -> None:
     code = (
-        "from klani_resp.config import Config; from klani_resp.descriptors import fitted;"
+        "from klani_resp.config import Config; from klani_resp.net.descriptors import fitted;"
         "print(*[fitted(Config(metrics_port=port)).connections_max for port in (0, 1)])"
     )
     limited = f'ulimit -n 100; exec {sys.executable} -c "{code}"'

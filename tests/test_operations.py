@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from bench.launch import ROOT, Server
+from bench.harness.launch import ROOT, Server
 from klani_resp.__main__ import main
 from klani_resp.config import Config, from_file, from_mapping
-from klani_resp.descriptors import KEPT_BACK
+from klani_resp.net.descriptors import KEPT_BACK
 from tests.scraping import DEPLOY
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()

@@ -18,11 +18,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from bench.launch import ROOT, free_port
+from bench.harness.launch import ROOT, free_port
 from klani_resp.__main__ import main
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
     from tests.conftest import Wire
 
 Start = Callable[..., "Server"]

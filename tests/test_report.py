@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from bench import report
-from bench.flows import FLOWS
+from bench.horde.flows import FLOWS
 from tests.browser import SIZES, Browser, open_browser
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench.launch import Server
+from bench.harness.launch import Server
 
 
 def test_who_bought_it(connect: Callable[..., Any], as_map: Callable[[Any], dict[Any, Any]]) -> None:

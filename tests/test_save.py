@@ -12,12 +12,12 @@ import redis
 
 from klani_resp.__main__ import main
 from klani_resp.app import App
-from klani_resp.session import Session
+from klani_resp.sessions.session import Session
 from tests.conftest import frame
 from tests.in_memory import new_app, new_session
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
     from tests.conftest import Wire
 
 Client = Any  # redis-py does not type execute_command

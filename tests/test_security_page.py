@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from bench.launch import Server
+from bench.harness.launch import Server
 from klani_resp.config import from_mapping
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "security.md"

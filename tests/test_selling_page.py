@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.launch import Server
+from bench.harness.launch import Server
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "selling.md"
 

@@ -14,9 +14,9 @@ from commands.spec import CommandError, Context, Job
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
+from klani_resp.net.tasks import serve_stream
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
-from klani_resp.session import Session
-from klani_resp.tasks import serve_stream
+from klani_resp.sessions.session import Session
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk
 from tests.in_memory import new_app, new_session

@@ -16,7 +16,7 @@ from commands.spec import CommandError
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
-from klani_resp.session import Session
+from klani_resp.sessions.session import Session
 from klani_resp.settings import DECLARED, FIXED, Refused, Settings, rewritten
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk
@@ -24,7 +24,7 @@ from tests.in_memory import new_app, new_session
 from tests.store import open_store
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
 
 FAILED = "CONFIG SET failed (possibly related to argument '{}') - {}"
 

@@ -8,8 +8,8 @@ import pytest
 
 from commands.spec import Context
 from klani_resp.app import App
-from klani_resp.session import Session
-from klani_resp.statistics import FINE_BUCKETS, FINE_SHIFT, Statistics
+from klani_resp.insight.statistics import FINE_BUCKETS, FINE_SHIFT, Statistics
+from klani_resp.sessions.session import Session
 from tests.in_memory import new_app, new_session
 
 FINE_NS = FINE_BUCKETS << FINE_SHIFT

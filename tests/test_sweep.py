@@ -13,9 +13,9 @@ import trio
 from commands.spec import Job
 from klani_resp.app import App
 from klani_resp.config import Config
-from klani_resp.session import Session
-from klani_resp.sweep import SLICE_SESSIONS, Sweep
-from klani_resp.transport import Line
+from klani_resp.net.sweep import SLICE_SESSIONS, Sweep
+from klani_resp.sessions.session import Session
+from klani_resp.sessions.transport import Line
 from tests.conftest import frame
 from tests.in_memory import new_app, new_session
 from tests.test_reactor import exactly, roads, running

@@ -19,10 +19,10 @@ import redis
 import trio
 import trustme
 
-from bench.launch import LaunchError, Server, free_port
-from klani_resp.access import DENIED
+from bench.harness.launch import LaunchError, Server, free_port
 from klani_resp.config import Config
 from klani_resp.server import serve
+from klani_resp.sessions.access import DENIED
 from tests.conftest import Wire, frame
 from tests.in_memory import new_app
 from tests.zygote import until

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from bench import launch
+from bench.harness import launch
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
     from tests.conftest import Wire
 
 Client = Any  # redis-py does not type execute_command

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.launch import Server
+from bench.harness.launch import Server
 from klani_resp.config import from_argv
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "tutorial.md"

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from bench.launch import free_port
+from bench.harness.launch import free_port
 from klani_resp.__main__ import main
 from tests.proof import scaled
 from tests.zygote import until
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
 
 Start = Callable[..., "Server"]
 ROUNDS = scaled(1, 10)

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from klani_resp.app import App
-from klani_resp.session import Session
+from klani_resp.sessions.session import Session
 from tests.in_memory import new_app, new_session
 
 OK = b"+OK\r\n"

@@ -13,10 +13,10 @@ import trio.testing
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
+from klani_resp.net.tasks import serve_stream
 from klani_resp.protocol.quoting import quoted
-from klani_resp.session import Session
-from klani_resp.tasks import serve_stream
-from klani_resp.transport import Line, Transport
+from klani_resp.sessions.session import Session
+from klani_resp.sessions.transport import Line, Transport
 from storage.engine import EngineOptions
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk

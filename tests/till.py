@@ -13,9 +13,9 @@ from commands.registry import load
 from klani_resp.app import App, StorageFailed
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
-from klani_resp.dispatcher import Dispatcher
-from klani_resp.session import Session
-from klani_resp.transport import Transport
+from klani_resp.sessions.dispatcher import Dispatcher
+from klani_resp.sessions.session import Session
+from klani_resp.sessions.transport import Transport
 from storage.counting import CountingError, InPlace
 from storage.engine import Engine, EngineOptions
 from storage.errors import StoreError

@@ -1,1 +1,1 @@
-"""Users and their permissions, without I/O: rules, key patterns, what is checked before a command runs."""
+"""Users and their permissions: rules, key patterns, what is checked before a command runs."""

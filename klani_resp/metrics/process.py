@@ -6,7 +6,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from klani_resp.facts import resident_bytes
+from klani_resp.insight.facts import resident_bytes
 from klani_resp.metrics.text import COUNTER, GAUGE, one
 
 DESCRIPTORS = Path("/proc/self/fd")

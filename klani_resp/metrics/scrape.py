@@ -19,7 +19,7 @@ from storage.histogram import Histogram
 
 if TYPE_CHECKING:
     from klani_resp.app import App
-    from klani_resp.statistics import Statistics
+    from klani_resp.insight.statistics import Statistics
     from storage.engine import Engine
 
 NS = 1_000_000_000

@@ -19,14 +19,19 @@ class Terminal:
     def __init__(self, *command: str) -> None:
         self._fd, inside = pty.openpty()
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
-        self._process = subprocess.Popen(
-            command,
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
-            env={**os.environ, "TERM": "xterm", "HOME": os.devnull},
-            start_new_session=True,
-        )
+        # A shell's background job ignores Ctrl-C, and so would the program.
+        handled = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=inside,
+                stdout=inside,
+                stderr=inside,
+                env={**os.environ, "TERM": "xterm", "HOME": os.devnull},
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, handled)
         os.close(inside)
 
     def until(self, end: bytes, start: bytes = b"") -> bytes:

@@ -15,7 +15,7 @@ from tests.clients.talk import Talk
 from tests.clients.terminal import Terminal
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
 
 Need = Callable[[str], str]
 Cli = tuple[str, ...]

@@ -13,7 +13,7 @@ import pytest
 from tests.clients.terminal import Terminal
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
 
 Need = Callable[[str], str]
 Cli = tuple[str, ...]

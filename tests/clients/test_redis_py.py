@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 if TYPE_CHECKING:
-    from bench.launch import Server
+    from bench.harness.launch import Server
 
 Client = Any  # redis-py does not type execute_command
 ROW = {"rank": 3, "is_booked": 0, "note": "a"}

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 
-from bench import launch
+from bench.harness import launch
 from tests.clients import story
 from tests.dropping_proxy import DroppingProxy
 

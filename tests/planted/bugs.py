@@ -334,7 +334,7 @@ BUGS = (
     # --- what replies show ---
     Bug(
         "a refusal is not held",
-        "klani_resp/compiler.py",
+        "klani_resp/sessions/compiler.py",
         "    engine.note(engine.appended)\n    statistics.fail(error.text)",
         "    statistics.fail(error.text)",
         (SESSION + UNSEEN + "[KL.SEEK 1 nope--ERR unknown field 'nope']",),

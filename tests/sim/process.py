@@ -15,7 +15,7 @@ from commands.spec import Job
 from klani_resp.app import App
 from klani_resp.committer import Committer
 from klani_resp.config import Config
-from klani_resp.transport import Transport
+from klani_resp.sessions.transport import Transport
 from storage.checkpoint import Checkpoint
 from storage.engine import EngineOptions
 from storage.recovery import Opening

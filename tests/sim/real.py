@@ -17,7 +17,7 @@ from typing import Any
 
 import hiredis
 
-from bench import launch
+from bench.harness import launch
 from tests.conftest import frame
 from tests.sim.book import Book, Shown
 from tests.sim.commands import (

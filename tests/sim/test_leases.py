@@ -18,7 +18,7 @@ import pytest
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
-from klani_resp.transport import Transport
+from klani_resp.sessions.transport import Transport
 from storage import locks
 from storage.table import Table
 from tests.conftest import frame

@@ -1,0 +1,111 @@
+"""The task road: a trio task per connection, for streams that are no plain socket, and without epoll."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import trio
+
+from klani_resp.app import App, StorageFailed
+from klani_resp.sessions.session import Session
+from klani_resp.sessions.transport import Line, Transport
+
+log = logging.getLogger("klani_resp")
+CLOSE_SECONDS_MAX = 1.0
+
+
+async def serve_stream(stream: trio.abc.Stream, app: App, transport: Transport | None = None) -> None:
+    """Serves one client until it, or a command of its, ends the connection."""
+    session = app.open_session(transport or Transport("", ""))
+    try:
+        async with trio.open_nursery() as nursery:
+            outbox = Outbox(stream, app, session, nursery)
+            session.line = Line(nursery.cancel_scope.cancel, outbox.put, outbox.waiting_bytes)
+            await _serve(stream, app, session, outbox)
+            with trio.move_on_after(CLOSE_SECONDS_MAX):
+                await stream.aclose()  # TLS says that this is the end
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # A client that went away is nothing to complain of: what it had appended stays.
+        _, rest = group.split((trio.BrokenResourceError, trio.ClosedResourceError))
+        if rest is not None:
+            raise (only_of(StorageFailed, rest) or rest) from None
+    finally:
+        app.close_session(session)
+        await trio.aclose_forcefully(stream)
+
+
+def only_of(kind: type[BaseException], group: BaseExceptionGroup[BaseException]) -> BaseException | None:
+    """The first exception of this kind in a group, at whatever depth."""
+    found: BaseException | None = group.subgroup(kind)
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+class Outbox:
+    """What goes out on a stream, one thing after another: replies, and what others deliver meanwhile."""
+
+    def __init__(self, stream: trio.abc.Stream, app: App, session: Session, nursery: trio.Nursery) -> None:
+        self._stream = stream
+        self._app = app
+        self._session = session
+        self._nursery = nursery
+        self._sending = trio.StrictFIFOLock()
+        self._delivered = bytearray()
+        self._reply_bytes = 0
+        self._is_cut_off = False
+
+    def waiting_bytes(self) -> int:
+        return self._reply_bytes + len(self._delivered)
+
+    async def send(self, data: bytes) -> None:
+        self._reply_bytes = len(data)
+        async with self._sending:
+            await self._stream.send_all(data)
+        self._reply_bytes = 0
+        self._app.counters.sent_bytes += len(data)
+
+    def put(self, data: bytes) -> None:
+        """As what is no reply; a client that does not read it is cut off."""
+        if self._is_cut_off:
+            return
+        is_first = not self._delivered
+        self._delivered += data
+        if len(self._delivered) > self._session.output_bytes_max:
+            log.warning("client %d reads too slowly: its connection is closed", self._session.id)
+            self._is_cut_off = True
+            self._session.end()
+        elif is_first:
+            self._nursery.start_soon(self._send_delivered)
+
+    async def _send_delivered(self) -> None:
+        async with self._sending:
+            while self._delivered:
+                data = bytes(self._delivered)
+                await self._stream.send_all(data)
+                del self._delivered[: len(data)]
+                self._app.counters.sent_bytes += len(data)
+
+
+async def _serve(stream: trio.abc.Stream, app: App, session: Session, outbox: Outbox) -> None:
+    while not session.closing:
+        data = await app.receive(stream)
+        if not data:
+            return
+        session.used_at = time.monotonic()
+        app.counters.received_bytes += len(data)
+        reply = session.receive(data)
+        await _send(app, session, reply, outbox)
+        while session.job is not None or session.more:
+            reply = await app.run_job(session) if session.job is not None else session.receive(b"")
+            await _send(app, session, reply, outbox)
+
+
+async def _send(app: App, session: Session, reply: bytes, outbox: Outbox) -> None:
+    hold = session.hold
+    app.wake_committer()
+    await app.released(hold)
+    if reply:
+        await outbox.send(reply)

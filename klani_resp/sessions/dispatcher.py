@@ -1,0 +1,262 @@
+"""The one gate between a request and its handler: lookup, arity, permission, loading, the compiled command.
+
+A table per protocol version maps names, as they come, to `run(context, argv) -> bytes`; while the store
+loads, most of its entries answer LOADING. A second table serves between MULTI and EXEC. Both make a view:
+there is one for whoever may do everything, one for whoever has not said who it is, and one for each user
+whose rules forbid anything, where commands stand behind what is checked. No handler repeats a check.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+from weakref import WeakSet
+
+from commands.spec import Command, CommandError, Context, Flags
+from klani_resp.acl.guard import Check, Guard, Nobody
+from klani_resp.insight.statistics import Statistics
+from klani_resp.protocol.encoder import QUEUED
+from klani_resp.protocol.errors import error_reply
+from klani_resp.sessions.compiler import (
+    Ending,
+    Run,
+    arity_fits,
+    arity_of,
+    compile_command,
+    compile_encoder,
+    wrong_arity,
+)
+from klani_resp.sometimes import Sometimes
+
+if TYPE_CHECKING:
+    from klani_resp.sessions.session import Session
+
+log = logging.getLogger("klani_resp")
+PROTOCOLS = (2, 3)
+SPELLINGS_MAX = 4096  # of command names that are remembered, per table
+UNKNOWN_SHOWN_BYTES = 128
+LOADING = error_reply("LOADING Redis is loading the dataset in memory")
+NOT_IN_MULTI = error_reply("ERR Command not allowed inside a transaction")
+# These act between MULTI and EXEC instead of being queued.
+IMMEDIATE = frozenset({"EXEC", "DISCARD", "MULTI", "WATCH", "QUIT", "RESET"})
+# What browsers and scanners send first; Redis closes on the first two as well.
+FOREIGN = (b"POST", b"HOST:", b"PRI")
+
+
+class CommandTable(dict[bytes, Run]):
+    """Names to what runs; another spelling of a name is remembered once it was used.
+
+    `build` makes what is not there yet, from the name in upper case: a user's view has what the user calls.
+    """
+
+    def __init__(self, unknown: Run, build: Callable[[bytes], Run | None] = lambda name: None) -> None:
+        super().__init__()
+        self.unknown = unknown
+        self._build = build
+
+    def __missing__(self, name: bytes) -> Run:
+        upper = name.upper()
+        run = self.get(upper)
+        if run is None:
+            run = self._build(upper)
+            if run is None:
+                return self.unknown
+            self[upper] = run
+        if len(self) < SPELLINGS_MAX:
+            self[name] = run
+        return run
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What one kind of client may call: a table for each protocol, and those between MULTI and EXEC."""
+
+    tables: dict[int, CommandTable]
+    queueing: dict[int, CommandTable]
+    guard: Guard | None = None  # None where everything is allowed
+    forbidden: frozenset[bytes] = frozenset()  # names of commands whose arguments do not matter
+
+
+class Dispatcher:
+    def __init__(self, commands: Mapping[str, Command]) -> None:
+        self.commands = commands
+        self.statistics = Statistics()
+        self.endings: dict[Run, Ending] = {}
+        self._runs = {
+            protocol: {name: self._compile(command, protocol) for name, command in commands.items()}
+            for protocol in PROTOCOLS
+        }
+        self._is_loading = True
+        self.tables = {protocol: CommandTable(self._unknown) for protocol in PROTOCOLS}
+        self.queueing = {protocol: CommandTable(self._queue_unknown) for protocol in PROTOCOLS}
+        self.full = View(self.tables, self.queueing)
+        self._views: WeakSet[View] = WeakSet()
+        self.nobody = self.view(Nobody())
+        self.speaks_otherwise = Sometimes()
+        for protocol in PROTOCOLS:
+            self._fill(protocol)
+
+    def opened(self) -> None:
+        """The store is there. Tables change in place: sessions hold on to them."""
+        self._is_loading = False
+        for protocol in PROTOCOLS:
+            self._fill(protocol)
+            for view in self._views:
+                view.tables[protocol].clear()
+                view.queueing[protocol].clear()
+
+    def view(self, guard: Guard) -> View:
+        """A new one; it is of use as long as somebody holds on to it."""
+        forbidden = [name for name, command in self.commands.items() if guard.forbids(command)]
+        tables, queueing = (
+            {
+                protocol: CommandTable(table.unknown, self._behind(guard, table, where))
+                for protocol, table in source.items()
+            }
+            for source, where in ((self.tables, "toplevel"), (self.queueing, "multi"))
+        )
+        view = View(tables, queueing, guard, frozenset(name.encode() for name in forbidden))
+        self._views.add(view)
+        return view
+
+    def foreign(self, what: str, session: Session) -> None:
+        """A client that speaks another protocol is gone: said now and then."""
+        self.speaks_otherwise.warn(
+            log,
+            "client %d at %s speaks %s: its connection is closed",
+            session.id,
+            session.transport.address,
+            what,
+        )
+
+    def _compile(self, command: Command, protocol: int) -> Run:
+        statistics = self.statistics.of(command.name)
+        run = compile_command(command, protocol, statistics)
+        self.endings[run] = Ending(compile_encoder(command, protocol), statistics)
+        return run
+
+    def _fill(self, protocol: int) -> None:
+        table, queueing = self.tables[protocol], self.queueing[protocol]
+        table.clear()
+        queueing.clear()
+        for name, command in self.commands.items():
+            answers = self._runs[protocol][name] if self._is_ready(command) else self._loading
+            queues = _immediate(command, answers) if name in IMMEDIATE else self._queueing(command)
+            for spelling in (name.encode(), name.lower().encode()):
+                table[spelling] = answers
+                queueing[spelling] = queues
+        for word in FOREIGN:
+            table[word] = self._foreign
+
+    def _is_ready(self, command: Command) -> bool:
+        return not self._is_loading or bool(command.flags & Flags.LOADING)
+
+    def _behind(self, guard: Guard, table: CommandTable, where: str) -> Callable[[bytes], Run | None]:
+        """Makes what the table has stand behind the guard."""
+
+        def build(name: bytes) -> Run | None:
+            inner = table.get(name)
+            command = self.commands.get(name.decode("utf-8", "surrogateescape"))
+            if inner is None or command is None:
+                return inner
+            check = guard.check(command, with_keys=self._is_ready(command))
+            return inner if check is None else self._checked(guard, check, command, inner, where)
+
+        return build
+
+    def _checked(self, guard: Guard, check: Check, command: Command, inner: Run, where: str) -> Run:
+        """A wrong arity is told first, as in Redis."""
+        reject = self.statistics.of(command.name).reject
+        least, most = arity_of(command)
+        is_queued = where == "multi"
+
+        def run(context: Context, argv: list[bytes]) -> bytes:
+            if least <= len(argv) <= most:
+                denial = check(context.engine, argv)
+                if denial is not None:
+                    if is_queued:
+                        _session(context).transaction.is_spoiled = True
+                    return reject(guard.refuse(denial, where, context.client))
+            return inner(context, argv)
+
+        return run
+
+    def _foreign(self, context: Context, argv: list[bytes]) -> bytes:
+        """Another protocol's first line: closed at once, and no answer that could be taken for one."""
+        self.foreign("HTTP", _session(context))
+        context.client.close_after_reply()
+        return b""
+
+    def _loading(self, context: Context, argv: list[bytes]) -> bytes:
+        self.statistics.count_error("LOADING")
+        return LOADING
+
+    def _unknown(self, context: Context, argv: list[bytes]) -> bytes:
+        """Redis 7's text, which stock clients compare; arguments end at 128 bytes all told."""
+        shown = b""
+        for word in argv[1:]:
+            if len(shown) >= UNKNOWN_SHOWN_BYTES:
+                break
+            shown += b"'%b' " % word.partition(b"\0")[0][: UNKNOWN_SHOWN_BYTES - len(shown)]
+        name = argv[0].partition(b"\0")[0][:UNKNOWN_SHOWN_BYTES]
+        text = b"ERR unknown command '%b', with args beginning with: %b" % (name, shown)
+        self.statistics.count_error("ERR")
+        return error_reply(text.decode("utf-8", "surrogateescape"))
+
+    def _queue_unknown(self, context: Context, argv: list[bytes]) -> bytes:
+        _session(context).transaction.is_spoiled = True
+        return self._unknown(context, argv)
+
+    def _queueing(self, command: Command) -> Run:
+        """What the command does between MULTI and EXEC: it is checked, and waits."""
+        bad_arity, reject = wrong_arity(command.name), self.statistics.of(command.name).reject
+
+        def queue(context: Context, argv: list[bytes]) -> bytes:
+            session = _session(context)
+            if not arity_fits(command, len(argv)):
+                refusal: bytes | None = bad_arity
+            else:
+                refusal = _not_queued(command, context, argv)
+            if refusal is not None:
+                session.transaction.is_spoiled = True
+                return reject(refusal)
+            text = session.transaction.add(argv)
+            return QUEUED if text is None else reject(error_reply(text))
+
+        return queue
+
+
+def _session(context: Context) -> Session:
+    return cast("Session", context.client)
+
+
+def _immediate(command: Command, run: Run) -> Run:
+    """What acts between MULTI and EXEC. With a wrong arity it spoils the transaction; EXEC then ends it."""
+
+    def act(context: Context, argv: list[bytes]) -> bytes:
+        if not arity_fits(command, len(argv)):
+            session = _session(context)
+            if command.name == "EXEC":
+                session.discard_transaction()
+            else:
+                session.transaction.is_spoiled = True
+        return run(context, argv)
+
+    return act
+
+
+def _not_queued(command: Command, context: Context, argv: list[bytes]) -> bytes | None:
+    """Why the command cannot be one of a transaction's."""
+    if command.flags & Flags.NO_MULTI:
+        return NOT_IN_MULTI
+    if command.family is not None and len(argv) > 1:
+        try:
+            command.family.find(argv[1:])
+        except CommandError as error:
+            return error_reply(error.text)
+    reason = context.engine.readonly_reason
+    if reason is not None and command.wants_room:
+        return error_reply(reason)
+    return None

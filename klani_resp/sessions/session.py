@@ -1,0 +1,389 @@
+"""One client, without I/O: bytes in, reply bytes out, and the log position that these must wait for.
+
+Invariants:
+1. Replies come out in the order of their requests; while a job is under way nothing behind it is executed.
+2. `hold` after a call is at or above every log position that the bytes of this call show.
+3. After `closing` is set nothing is executed any more.
+4. While `is_between`, nothing is left of what was received: no part of a request, no command, no job.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+from commands.spec import CommandError, Context, Job, Mute, RawReply
+from klani_resp.acl.users import DEFAULT, User
+from klani_resp.config import Config
+from klani_resp.protocol.encoder import NULL_ARRAYS
+from klani_resp.protocol.errors import INTERNAL_ERROR, OtherProtocol, ParserBug
+from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
+from klani_resp.sessions.client_list import client_line
+from klani_resp.sessions.compiler import Run, refused
+from klani_resp.sessions.dispatcher import NOT_IN_MULTI, Dispatcher, View
+from klani_resp.sessions.muting import MutedTable, quiet
+from klani_resp.sessions.transaction import Transaction
+from klani_resp.sessions.transport import Line, Transport
+from storage.errors import StoreError
+
+log = logging.getLogger("klani_resp")
+CLOCK_COMMANDS = 4  # of one turn, between two looks at the clock
+# Before the first look: to cut a short pipeline short brings nobody forward, and costs a third more.
+UNTIMED_COMMANDS = 16
+
+
+class Suspended(Exception):
+    """Raised through a turn: its command has become a job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a job ended with, on the wire's form already. `data` may be a bytearray: it is only sent."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """A command whose job is under way."""
+
+    run: Run
+    argv: Request
+    began_ns: int
+
+
+class Session:
+    __slots__ = (
+        *("_config", "_context", "_dispatcher", "_executing", "_parser", "_pending", "_suspended"),
+        *("_table", "_view", "closing", "commands_done", "created_at", "hold", "id", "is_between"),
+        *("is_monitor", "job", "last_name", "library_name", "library_version", "line", "more", "muted"),
+        *("name", "protocol", "transaction", "transport", "used_at", "user"),
+    )
+
+    def __init__(self, number: int, dispatcher: Dispatcher, config: Config, limits: ParserLimits) -> None:
+        self.id = number
+        self.name = b""
+        self.library_name = b""
+        self.library_version = b""
+        self.protocol = 2
+        self.transport = Transport("", "")
+        self.line = Line()
+        self.is_monitor = False
+        self.created_at = self.used_at = time.monotonic()
+        self.hold = 0
+        self.more = False
+        self.closing = False
+        self.is_between = True  # all bytes so far made whole requests, and these have been answered
+        self.job: Job | None = None
+        self.commands_done = 0
+        self.last_name = b""  # of its commands
+        self._config = config
+        self._dispatcher = dispatcher
+        self.user: User | None = None
+        self._view = dispatcher.nobody
+        self._table: Mapping[bytes, Run] = self._view.tables[2]
+        self._parser = RequestParser(limits)
+        self._pending: list[Request] = []
+        self.transaction = Transaction(config)
+        self._executing = False
+        self.muted: Mute | None = None
+        self._suspended: Suspension | None = None
+        self._context: Context
+
+    def attach(self, context: Context) -> None:
+        """What its commands work on: set once, and again when the store has been loaded."""
+        self._context = context
+
+    # --- bytes ----------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes) -> bytes:
+        """Executes what `data` completes. With `more` set, call it again with b"" after the others' turn."""
+        if self.closing:
+            return b""
+        try:
+            requests = self._parser.feed(data) if data or self._parser.has_more else []
+        except Exception:
+            log.exception("bug in the parser of client %d: its connection is closed", self.id)
+            self._parser.fail(ParserBug("internal error"))
+            requests = []
+        if not self._parser.is_between:
+            self.is_between = False
+        return self.execute(requests)
+
+    def execute(self, requests: list[Request]) -> bytes:
+        """As `receive`, with requests that were parsed elsewhere: only while `is_between`."""
+        context = self._context
+        engine = context.engine
+        engine.seen = 0
+        if len(requests) == 1 and self.is_between:
+            # As `_turn` does it. Without pipelining this is every turn: no list, no loop.
+            self.commands_done += 1
+            argv = requests[0]
+            self.last_name = argv[0]
+            try:
+                reply = self._table[argv[0]](context, argv)
+            except Suspended:
+                reply = b""
+            except Exception:
+                reply = self._bug(argv)
+            self.hold = engine.seen
+            return reply
+        if self.closing:
+            return b""
+        replies = self._turn(context, requests)
+        has_more = bool(self._pending) or self._parser.has_more
+        self.more = has_more and self.job is None and not self.closing
+        if self._parser.error is not None:
+            self._end_of_protocol(replies)
+        self._note_between()
+        self.hold = engine.seen
+        return replies[0] if len(replies) == 1 else b"".join(replies)
+
+    def _note_between(self) -> None:
+        """Before AUTH never: what comes then is for the session's own parser."""
+        self.is_between = (
+            self._parser.is_between
+            and not self._pending
+            and self.job is None
+            and not self.closing
+            and self.user is not None
+        )
+
+    def _bug(self, argv: Request) -> bytes:
+        """To be called while the exception is handled."""
+        log.exception("bug in %r of client %d: its connection is closed", argv[0][:64], self.id)
+        self._context.engine.note(self._context.engine.appended)
+        self.close_after_reply()
+        return INTERNAL_ERROR
+
+    def _turn(self, context: Context, requests: list[Request]) -> list[bytes]:
+        """As many commands as one turn may do; the others wait in `_pending`."""
+        if self._pending or self.job is not None or len(requests) > self._config.turn_commands_max:
+            requests = self._next_turn(requests)
+        room = self._config.turn_reply_bytes_max
+        clock = context.engine.clock
+        deadline = clock() + self._config.turn_us_max * 1_000
+        replies: list[bytes] = []
+        left = iter(requests)
+        for argv in left:
+            self.commands_done += 1
+            try:
+                reply = self._table[argv[0]](context, argv)
+            except Suspended:
+                reply = b""
+            except Exception:
+                reply = self._bug(argv)
+            replies.append(reply)
+            room -= len(reply)
+            if self.closing or self.job is not None or room < 0:
+                break
+            if not len(replies) % CLOCK_COMMANDS and len(replies) >= UNTIMED_COMMANDS and clock() > deadline:
+                break
+            # (not reached after a break)
+        if replies:
+            self.last_name = argv[0]
+        if not self.closing and (waiting := list(left)):
+            self._pending = waiting + self._pending
+        return replies
+
+    def _next_turn(self, requests: list[Request]) -> list[Request]:
+        """Puts new requests behind those that wait, and takes what one turn may do; nothing during a job."""
+        waiting = self._pending + requests
+        count = 0 if self.job is not None else self._config.turn_commands_max
+        self._pending = waiting[count:]
+        return waiting[:count]
+
+    def _end_of_protocol(self, replies: list[bytes]) -> None:
+        """The violation is answered behind all that came before it, then the connection ends."""
+        if self._pending or self.job is not None or self.closing:
+            return
+        error = self._parser.error
+        assert error is not None
+        if isinstance(error, OtherProtocol):
+            self._dispatcher.foreign(error.text, self)
+        replies.append(error.reply())
+        self.close_after_reply()
+
+    # --- jobs -----------------------------------------------------------------------------------------
+
+    def suspend(self, job: Job, run: Run, argv: Request) -> bytes:
+        """A command's long work: the transport runs `job`, then calls `finish_job`."""
+        if self._executing:
+            if job.slices is None:
+                return NOT_IN_MULTI
+            return self._dispatcher.endings[run].encode(list(chain.from_iterable(job.slices)), self._context)
+        self.job = job
+        self._suspended = Suspension(run, argv, time.perf_counter_ns())
+        self.is_between = False
+        raise Suspended
+
+    def finish_job(self, outcome: object) -> bytes:
+        """Answers the suspended command with what its work gave or raised; sets what `receive` sets."""
+        job, suspended = self.job, self._suspended
+        assert job is not None and suspended is not None, "no job is under way"
+        self.job = self._suspended = None
+        context = self._context
+        ending = self._dispatcher.endings[suspended.run]
+        engine = context.engine
+        engine.seen = 0
+        engine.note(engine.appended)
+        try:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            value = job.finish(outcome)
+            reply = value.data if type(value) is Encoded else ending.encode(value, context)
+        except (CommandError, StoreError) as error:
+            reply = refused(engine, error, ending.statistics)
+        except Exception:
+            log.exception("bug in a job of client %d: its connection is closed", self.id)
+            reply = INTERNAL_ERROR
+            self.close_after_reply()
+        ending.statistics.took(time.perf_counter_ns() - suspended.began_ns, context, suspended.argv)
+        if self.muted is not None:
+            reply = quiet(self, self.muted)
+        replies = [reply]
+        self.more = bool(self._pending) and not self.closing
+        if self._parser.error is not None:
+            self._end_of_protocol(replies)
+        self._note_between()
+        self.hold = engine.seen
+        return replies[0] if len(replies) == 1 else b"".join(replies)
+
+    @property
+    def begun_request(self) -> object:
+        """What stands for the request that has begun and is not whole, the same until it is; or None."""
+        return self._parser.begun
+
+    # --- what commands do to their connection (commands.spec.Client) ----------------------------------
+
+    def log_in(self, user: User | None, view: View, limits: ParserLimits) -> None:
+        """Whose commands these are from here on, and what may be called; nobody's before AUTH."""
+        self.user = user
+        self._view = view
+        self._parser.restrict(limits, view.forbidden, one_by_one=user is None)
+        self._choose_table()
+        self._note_between()
+
+    @property
+    def output_bytes_max(self) -> int:
+        """Of replies that may wait for it; little before AUTH."""
+        config = self._config
+        return config.before_auth_output_bytes_max if self.user is None else config.output_bytes_max
+
+    @property
+    def user_name(self) -> bytes:
+        return DEFAULT if self.user is None else self.user.name
+
+    def set_protocol(self, version: int) -> None:
+        self.protocol = version
+        self._choose_table()
+
+    def close_after_reply(self) -> None:
+        self.closing = True
+        self.is_between = False
+
+    def reset(self) -> None:
+        self.name = b""
+        self.transaction.queue = None
+        self.transaction.unwatch()
+        self.muted = None
+        self.set_protocol(2)
+
+    def mute(self, mode: Mute | None) -> None:
+        """CLIENT REPLY; None ends it."""
+        self.muted = mode
+        self._choose_table()
+
+    # --- MULTI, WATCH ---------------------------------------------------------------------------------
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.transaction.queue is not None
+
+    def begin_transaction(self) -> None:
+        self.transaction.begin()
+        self._choose_table()
+
+    def discard_transaction(self) -> None:
+        self.transaction.take("DISCARD")
+        self.transaction.unwatch()
+        self._choose_table()
+
+    def watch(self, keys: list[bytes]) -> None:
+        self.transaction.watch(self._context.engine, keys)
+
+    def unwatch(self) -> None:
+        self.transaction.unwatch()
+
+    def execute_transaction(self) -> RawReply:
+        """All queued commands as one frame of the log; a refusal of one does not stop the others. Null, and
+        nothing is done, when a watched row has changed."""
+        context, transaction = self._context, self.transaction
+        queue = transaction.take("EXEC")
+        has_changed = transaction.has_changed(context.engine)
+        transaction.unwatch()
+        self._choose_table()
+        if transaction.is_spoiled:
+            raise CommandError("EXECABORT Transaction discarded because of previous errors.")
+        if has_changed:
+            context.engine.note(context.engine.appended)
+            return RawReply(NULL_ARRAYS[self.protocol])
+        reason = context.engine.readonly_reason
+        if reason is not None and self._wants_room(queue):
+            raise CommandError(f"EXECABORT Transaction discarded because of: {reason}")
+        replies = [b"*%d\r\n" % len(queue)]
+        self._executing = True
+        context.engine.begin()
+        try:
+            replies += [self._execute_queued(context, argv) for argv in queue]
+        finally:
+            context.engine.commit()
+            self._executing = False
+        context.engine.note(context.engine.appended)
+        return RawReply(b"".join(replies))
+
+    def _wants_room(self, queue: list[Request]) -> bool:
+        """Whether a full disk, which came after they were queued, refuses any: then all, as in Redis."""
+        commands = self._dispatcher.commands
+        return any(commands[argv[0].decode().upper()].wants_room for argv in queue)
+
+    def _execute_queued(self, context: Context, argv: Request) -> bytes:
+        try:
+            return self._view.tables[self.protocol][argv[0]](context, argv)
+        except Exception:
+            return self._bug(argv)
+
+    def _choose_table(self) -> None:
+        tables = self._view.queueing if self.in_transaction else self._view.tables
+        self._table = tables[self.protocol]
+        if self.muted is not None:
+            self._table = MutedTable(self._table, self)
+
+    # --- CLIENT LIST ----------------------------------------------------------------------------------
+
+    @property
+    def input_bytes(self) -> int:
+        """That came and were not executed yet, as far as they are kept."""
+        return self._parser.kept_bytes + sum(sum(map(len, argv)) for argv in self._pending)
+
+    @property
+    def address(self) -> str:
+        return self.transport.address
+
+    @property
+    def local_address(self) -> str:
+        return self.transport.local_address
+
+    @property
+    def age_seconds(self) -> int:
+        return int(time.monotonic() - self.created_at)
+
+    def end(self) -> None:
+        """Closes its connection at once, whatever waits."""
+        self.line.end()
+
+    def describe(self) -> str:
+        return client_line(self)
