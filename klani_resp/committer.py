@@ -91,7 +91,7 @@ class Committer:
         if self._syncing is not None or self._is_rolling or self._is_stopped:
             return
         wal = self._wal
-        if wal.pending and not self.is_stalled:
+        while wal.pending and not self.is_stalled:
             if not wal.has_room:
                 self._is_rolling = True
                 self._roll()

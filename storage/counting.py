@@ -26,6 +26,9 @@ from storage.scan import Needle, RowFile
 from storage.schema import Schema, Value
 
 
+DIGEST_ROWS = 1 << 20  # at a time: 4 MiB
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """Which rows of a table have the value in the field at a log position? The log is durable up to there."""
@@ -36,6 +39,7 @@ class Question:
     name: bytes
     value: Value
     position: int
+    log_bytes: int  # on disk, of the segments that a reader of the log goes through
 
 
 @dataclass(slots=True)
@@ -48,9 +52,15 @@ class Counted:
     is_whole: bool = True
 
     def sum(self) -> Sum:
-        self.matched.run_optimize()  # to the one form that a set of rows has, however it was put together
-        digest = blake2b(self.matched.serialize(), digest_size=16).hexdigest()
-        return Sum(self.rows, len(self.matched), digest, sorted(self.corrupt), self.is_whole)
+        return Sum(self.rows, len(self.matched), _digest(self.matched), sorted(self.corrupt), self.is_whole)
+
+
+def _digest(rows: BitMap) -> str:
+    """Of the ids: the compressed form of a set depends on how it was put together."""
+    digest = blake2b(digest_size=16)
+    for begin in range(0, len(rows), DIGEST_ROWS):
+        digest.update(rows[begin : begin + DIGEST_ROWS].to_array())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +117,11 @@ class InPlace:
 
 
 def bytes_to_read(fs: Fs, question: Question) -> int:
-    """About what the three counts read: rows, index, and the log behind the last checkpoint."""
+    """About what the three counts read: rows, index, log."""
     manifest = Manifest.load(fs, question.directory)
     rows = size_of(fs, table_path(question.directory, question.table))
     index = size_of(fs, question.directory / manifest.index_file) if manifest.index_file else 0
-    return rows + index + question.position - manifest.position
+    return rows + index + question.log_bytes
 
 
 def count_from_rows(fs: Fs, question: Question) -> Counted:

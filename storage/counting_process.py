@@ -22,7 +22,9 @@ from storage.counting import Counting, CountingError, InPlace, Question, Sum, by
 from storage.errors import StoreError
 from storage.fs import Fs, OsFs
 
-IN_PLACE_BYTES_MAX = 4 << 20  # some 20 ms of Python; a process takes 70 before it begins
+IN_PLACE_BYTES_MAX = (
+    1 << 20
+)  # up to 20 ms of Python, if it is all small batches; a process takes 70 before it begins
 END_SECONDS_MAX = 1.0  # between the end of its answers and its own
 _ROOT = str(Path(__file__).resolve().parent.parent)
 # It gives way to whoever serves. The package comes from where this one is, whatever else is installed.
@@ -160,6 +162,7 @@ def _encode_question(what: str, question: Question) -> bytes:
         "name": question.name.decode(),
         "value": {"hex": value.hex()} if isinstance(value, bytes) else value,
         "position": question.position,
+        "log_bytes": question.log_bytes,
     }
     return json.dumps(fields).encode() + b"\n"
 

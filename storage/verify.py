@@ -62,6 +62,7 @@ class Verification:
             name=self._name,
             value=self._value,
             position=self.position,
+            log_bytes=self._engine.wal.disk_bytes,
         )
         counting = self._counting
         try:

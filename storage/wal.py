@@ -7,9 +7,9 @@ every later call raises. 5. A full disk is no such failure: the call that met it
 waits still waits, and the call may be made again. 6. `anchor` is the head of the chain of hashes at a
 durable position, and no crash takes it off the chain.
 
-Group commit as LevelDB's `BuildBatchGroup` has it: whoever commits takes all that waits. `write` puts it in
-the file, on the loop; the sync of `fd` runs beside the loop, and `synced` says how far it came.
-`commit`, `sync` and `next_segment` do all of their work before they come back.
+Group commit as LevelDB's `BuildBatchGroup` has it: whoever commits takes all that waits, or as much of it as
+a batch should have. `write` puts it in the file, on the loop; the sync of `fd` runs beside the loop, and
+`synced` says how far it came. `commit`, `sync` and `next_segment` do all of their work before they come back.
 
 The next segment is preallocated while there is much room in this one (`prepare_segment`): a full disk shows
 there. It takes the archive's room then; a log that cannot have it uses up what is left, then the ballast's
@@ -35,6 +35,7 @@ from storage.histogram import Histogram
 from storage.log_reader import Batch
 
 SEGMENT_BYTES = 64 << 20
+GROUP_BYTES_MAX = 16 << 20  # of a batch that has more than one frame
 NEXT_NAME = "next.tmp"  # the segment to come
 PREPARED_FROM = 1 / 4  # of a segment in use: from here on the next one should be there
 SMALL = 1 / 4  # of a segment: what a log takes that has to make do with the last room there is
@@ -112,6 +113,11 @@ class Wal:
         return self.durable if self._policy == "always" else self.written
 
     @property
+    def disk_bytes(self) -> int:
+        """What a reader of the log goes through: a commit of one record takes seven times its own."""
+        return (len(self.segments) - 1) * self._segment_bytes + self.offset
+
+    @property
     def fd(self) -> int:
         """The segment's descriptor: a sync of it makes all that is written durable."""
         return self._fd
@@ -148,27 +154,39 @@ class Wal:
 
     @property
     def has_room(self) -> bool:
-        """Whether all that waits fits into the segment."""
-        return self.offset + fmt.padded(self.appended - self.written) <= self._room
+        """Whether the next batch fits into the segment."""
+        return self.offset + fmt.padded(self._group()[1]) <= self._room
+
+    def _group(self) -> tuple[int, int]:
+        """The frames that make the next batch, and their bytes. A frame is never split."""
+        waiting = self.appended - self.written
+        if waiting <= GROUP_BYTES_MAX:
+            return len(self._queue), waiting
+        count = size = 0
+        for frame in self._queue:
+            if count and size + len(frame) > GROUP_BYTES_MAX:
+                break
+            count += 1
+            size += len(frame)
+        return count, size
 
     def write(self) -> None:
-        """Puts all that waits into the file as one batch; there must be room.
+        """Puts what waits into the file as one batch; there must be room. What is too much for one stays.
 
         An OSError is final, but for a full disk: what waited waits again (some file systems take room for
         each write, preallocated or not).
         """
         self._refuse_if_failed()
-        queue, self._queue = self._queue, []
-        payload = b"".join(queue)
+        count, size = self._group()
+        assert size <= fmt.BATCH_PAYLOAD_MAX, "nobody could read it"
+        payload = b"".join(self._queue[:count])
         try:
             self._write(payload)
         except OSError as error:
-            if is_full(error):
-                self._queue = queue
-            else:
-                self.failed = True
+            self.failed = not is_full(error)
             raise
-        self.group_frames.add(len(queue))
+        del self._queue[:count]
+        self.group_frames.add(count)
         self.group_bytes.add(len(payload))
 
     def synced(self, position: int) -> None:
@@ -204,9 +222,10 @@ class Wal:
         self._refuse_if_failed()
         if not self._queue:
             return None
-        if not self.has_room:
-            self.next_segment()
-        self.write()
+        while self._queue:
+            if not self.has_room:
+                self.next_segment()
+            self.write()
         if self._policy == "always":
             self.sync()
         return self.released
@@ -231,7 +250,7 @@ class Wal:
             self._archive.lend(partial(self._prepare, self._segment_bytes))
 
     def next_segment(self) -> None:
-        """A new segment that begins at `written`, with room for all that waits. Blocks.
+        """A new segment that begins at `written`, with room for the next batch. Blocks.
 
         The one before is synced first. Records may be appended meanwhile. On a full disk the ballast's room
         is taken; one that is full all the same changes nothing. Any other OSError is final.
@@ -239,7 +258,7 @@ class Wal:
         self.sync()
         with self._preparing:
             try:
-                self.reserve_segment(fmt.padded(self.appended - self.written))
+                self.reserve_segment(fmt.padded(self._group()[1]))
                 self.open_segment()
             except OSError as error:
                 self.failed = not is_full(error)

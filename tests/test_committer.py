@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 
 import pytest
 
@@ -88,6 +89,28 @@ def test_what_comes_during_a_sync_is_the_next_group() -> None:
     assert wal.released == third
     assert sorted(contents(bed.after_power_loss())[b"t"]) == [1, 2, 3]
     committer.stop()
+
+
+def test_what_is_too_much_for_a_batch_makes_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that is larger than a reader takes is an end of the log for whoever starts next."""
+    monkeypatch.setattr("storage.wal.GROUP_BYTES_MAX", 1000)
+    monkeypatch.setattr("storage.format.BATCH_PAYLOAD_MAX", 2000)
+    bed = Bed(segment_bytes=4096)
+    wal, committer = bed.engine.wal, bed.committer
+    groups = wal.groups
+    for number in range(100):
+        bed.insert(number)
+    committer.wake()
+    while wal.durable < wal.appended:
+        if bed.syncer.is_under_way:
+            committer.sync_ended()
+            committer.wake()
+        else:
+            wal.next_segment()
+            committer.rolled()
+    assert wal.groups - groups == math.ceil(100 / (1000 // bed.engine.table(b"t").record_bytes))
+    assert bed.rolls > 1
+    assert list(contents(bed.after_power_loss())[b"t"]) == list(range(100))
 
 
 @pytest.mark.parametrize("policy", ["everysec", "no"])
