@@ -25,7 +25,6 @@ from storage.row_file import table_path
 from storage.scan import Needle, RowFile
 from storage.schema import Schema, Value
 
-
 DIGEST_ROWS = 1 << 20  # at a time: 4 MiB
 
 
