@@ -26,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.harness import host, launch_postgres
-from bench.harness.charts import bars
+from bench.harness.race_chart import bars
 
 ROOT = Path(__file__).resolve().parent.parent
 HERD = Path(__file__).resolve().with_name("herd.py")
