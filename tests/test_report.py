@@ -209,6 +209,8 @@ def test_a_server_that_ran_already_may_be_elsewhere(tmp_path: Path, log: Lines, 
     words = words_of(page_of(tmp_path, log))
     assert "shared its CPUs" not in words
     assert "Hardware profile, of the clients" in words
+    line_of(log, "start")["options"]["transport"] = "unix"
+    assert "shared one machine's CPUs" in words_of(page_of(tmp_path, log))
 
 
 @pytest.mark.parametrize(
@@ -285,6 +287,17 @@ def test_a_run_that_is_not_right_says_so(tmp_path: Path, log: Lines) -> None:
     assert "1 double-spends" in words_of(page)
     assert "It proves that" not in page
     assert "users served" not in page
+
+
+def test_a_run_in_which_nobody_could_begin_has_a_page(tmp_path: Path, log: Lines) -> None:
+    log = [line for line in log if line["kind"] not in ("sale", "commit", "tenth")]
+    log.append({"kind": "tenth", "from_ms": 0, "reads": 0, "updates": 0, "commands": 0, "sold": 0})
+    for line in log:
+        if line["kind"] in ("command", "purchase"):
+            line["count"] = 0
+    line_of(log, "totals").update(problems=["16 workers failed"], sold=0, wall_seconds=0.0)
+    line_of(log, "final")["peak_qps"] = "0"
+    assert "0 of 200 sold the run ended after 0.000 s" in words_of(page_of(tmp_path, log))
 
 
 def test_a_log_that_came_to_no_end_is_refused(run: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import struct
 from bisect import bisect
@@ -22,7 +23,7 @@ Interval = tuple[float, float, Line]  # from, to (seconds), counts
 
 
 def over_time(run: Run) -> Iterator[str]:
-    log, end = run.log, run.wall.value
+    log, end = run.log, run.seconds
     tenths = intervals(log, end)
     source = log.span("tenth")
     note = PROSE["tenths"] if end >= 1 else PROSE["tenths_only"]
@@ -67,7 +68,7 @@ def intervals(log: HerdLog, end: float) -> list[Interval]:
 
 def _group_commit(run: Run) -> Iterator[str]:
     """Where a sync was no buyer's business there is none to show."""
-    log, end = run.log, run.wall.value
+    log, end = run.log, run.seconds
     rows = list(log.lines("commit"))
     moments = sorted(sale["elapsed_ms"] for sale in log.lines("sale"))
     sales: list[tuple[float, float | None]] = []
@@ -125,14 +126,14 @@ def seat_map(run: Run) -> Iterator[str]:
         "log": log.path.name,
         "one": words["seat"],
         "sold": words["sold"],
-        "end_ms": max(when, default=0),
+        "end_ms": max(0, *when),
         "ms": _packed(when),
         "lines": _packed(lines_of),
     }
     yield f"<h2>{words['seat'].title()} map</h2><p>{run.say(PROSE['map'])}</p>"
     yield f'<canvas id="map" role="img" tabindex="0" data-sold="{sold}" width="1" height="1" '
     yield f'aria-label="{sold} of {seats} {words["seats"]} {words["sold"]}, coloured by time"></canvas>'
-    yield f'<div class="scale" id="scale"></div><p class="source">{log.span("sale")}</p>'
+    yield f'<div class="scale" id="scale"></div><p class="source">{html.escape(log.span("sale"))}</p>'
     yield f'<script type="application/json" id="map-data">{json.dumps(data)}</script>'
 
 

@@ -22,11 +22,12 @@ class Run:
         self.log = log
         self.flow: str = log.figure("start", "options/flow").value
         self.engine: str = log.figure("start", "options/engine").value
-        self.server: str = log.figure("start", "server").value  # started by the herd, found, or none
+        self.server = self._server()
         self.is_ours = self.engine == "klani"
         self.remembers = bool(log.figure("start", "options/seed_shortcut").value)
         self.problems: list[str] = log.figure("totals", "problems").value
         self.wall = log.figure("totals", "wall_seconds")
+        self.seconds = max(self.wall.value, 0.001)  # 0 when nobody could begin
         self.sold_key = "booked" if log.has("final", "booked") else "sold"
         self.title: str = TEXT["titles"][self.flow]
         self.words = self._words()
@@ -35,6 +36,12 @@ class Run:
     def engine_name(self) -> str:
         name: str = TEXT["engines"][self.engine]["name"]
         return name
+
+    def _server(self) -> str:
+        """Started by the herd, found by it (through a unix socket: on its machine), or none."""
+        server: str = self.log.figure("start", "server").value
+        is_near = self.log.figure("start", "options/transport").value == "unix"
+        return "near" if server == "found" and is_near else server
 
     def _words(self) -> dict[str, str]:
         words: dict[str, str] = TEXT["words"]["seats"] | TEXT["words"].get(self.flow, {})

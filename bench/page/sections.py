@@ -40,7 +40,7 @@ def _verification(run: Run) -> Iterator[str]:
     yield '<div class="wide"><table class="auto"><tr><th>count</th><th>value</th><th>of what</th></tr>'
     for key in next(run.log.lines("verification")):
         if key != "kind":
-            figure, text = run.log.figure("verification", key), run.say(TEXT["verification"][key])
+            figure, text = run.log.figure("verification", key), run.say(TEXT["verification"].get(key, ""))
             yield f"<tr><td>{_name(key)}</td><td>{figure.html()}</td><td>{text}</td></tr>"
     yield "</table></div>"
 

@@ -109,7 +109,7 @@ def _peak(run: Run) -> str:
     if wall.value >= 1:
         name, rate, what = "Peak QPS", peak, f"{counted} in the best second"
     else:
-        name, rate = "QPS", reckoned(round(peak.value / wall.value), peak, wall)
+        name, rate = "QPS", reckoned(round(peak.value / run.seconds), peak, wall)
         seconds = wall.html(f"{wall.value:.3f}")
         what = f"{peak.html()} {counted} in {seconds} s, the whole run, which was shorter than a second"
     return _card(name, f"{rate.html()} per second", "; ".join([what, *p90s]))
