@@ -42,7 +42,8 @@ def _page(run: Run, page: Path) -> Iterator[str]:
     yield from latencies(run)
     yield from seat_map(run)
     yield from sections(run, page)
-    yield f'</main><div id="tip" role="tooltip" hidden></div><script>\n{script}</script></body></html>\n'
+    yield '</main><div id="tip" role="tooltip" hidden></div>'
+    yield f'<script type="module">\n{script}</script></body></html>\n'
 
 
 def main() -> int:
