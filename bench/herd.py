@@ -20,6 +20,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -181,7 +182,7 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
         if options.engine == "sqlite":
             options = replace(options, path=str(output / "server" / "herd.sqlite"))
         store = store_of(options)
-        introduce(store, options, output, log)
+        introduce(store, options, output, log, started=server is not None)
         options = store.prepare(options, told.drop)
         print(
             f"loaded {options.seats} {options.goods.table} in {options.ranks} {options.goods.group}s",
@@ -196,8 +197,8 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
         return conclude(options, record, re_read(store, options), usage, commits, log, page)
 
 
-def introduce(store: Store, options: Options, output: Path, log: RawLog) -> None:
-    """Says and records what is about to run, and on what."""
+def introduce(store: Store, options: Options, output: Path, log: RawLog, *, started: bool) -> None:
+    """Says and records what is about to run, and on what; a server that we did not start may be far away."""
     facts = host.facts(output)
     server = facts["server"] = store.facts()
     policy = {
@@ -209,7 +210,15 @@ def introduce(store: Store, options: Options, output: Path, log: RawLog) -> None
     print(
         f"seed {options.seed}, {', '.join(map(' '.join, policy.items())) or 'durability unknown'}", flush=True
     )
-    log.line("start", options=options_shown(options), seed=options.seed, **policy)
+    log.line(
+        "start",
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=host.commit(),
+        server="none" if options.engine == "sqlite" else "started" if started else "found",
+        options=options_shown(options),
+        seed=options.seed,
+        **policy,
+    )
     log.line("host", **facts)
     log.file("host.json", facts)
 

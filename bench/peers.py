@@ -1,15 +1,17 @@
-"""klani-resp and what one would use in its place, in one harness: rounds in turn, medians, spread, ratios.
+"""klani-resp and what one would use in its place, in one harness: rounds in turn, medians, spreads, ratios.
 
     python bench/peers.py [--rounds 5] [--only exact,claim] [--write docs] [-- options of bench/herd.py]
 
 Two races: `exact`, the seed's single commands, and `claim`, one call per user that decides in the server.
-Every run has a fresh directory, and is verified as any herd is. A peer that is not installed is named with
-its package, and the exit status is 1. `--write docs` makes docs/benchmarks.md and its chart.
+Every run has a fresh directory, and is verified as any herd is. What a peer needs and is not installed is
+named with its package before the first run, and the exit status is 1. `--write docs` makes
+docs/benchmarks.md and its chart.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import shutil
@@ -26,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.harness import host, launch_postgres
-from bench.harness.charts import bars
+from bench.harness.race_chart import Bar, bars
 
 ROOT = Path(__file__).resolve().parent.parent
 HERD = Path(__file__).resolve().with_name("herd.py")
@@ -39,7 +41,7 @@ class Peer:
     name: str
     engine: str
     options: tuple[str, ...] = ()
-    loses: str = ""  # what a crash may take back of what was answered
+    loses: str = ""  # what a power failure may take back of what was answered
 
 
 _LOSES = "up to a second of sales"
@@ -64,8 +66,13 @@ RACES: dict[str, tuple[tuple[str, ...], tuple[Peer, ...]]] = {
         ),
     ),
 }
-# An engine's program, and Debian's package of it.
+COLUMNS = (
+    *("", "seconds: min - median - max", f"{OURS} over it", "a purchase, ms: p50", "p99", "max"),
+    *("server CPU, s", "a power failure takes"),
+)
+# An engine's program, and Debian's package of it; the module that its clients need, and our extra for it.
 PROGRAMS = {"redis": ("redis-server", "redis-server"), "postgres": ("postgres", "postgresql")}
+MODULES = {"klani": ("redis", "bench"), "redis": ("redis", "bench"), "postgres": ("psycopg", "postgres")}
 # Which of a server's own facts say how it was set up.
 SETTINGS = {
     "klani": "klani_version config_appendfsync",
@@ -81,7 +88,8 @@ class Taken:
 
     seconds: list[float] = field(default_factory=list)
     server_cpu: list[float] = field(default_factory=list)
-    p99_us: list[int] = field(default_factory=list)
+    purchases_us: list[dict[str, int]] = field(default_factory=list)  # of those who bought
+    options: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -89,18 +97,38 @@ class Taken:
         return statistics.median(self.seconds)
 
     @property
-    def spread(self) -> float:
-        return (max(self.seconds) - min(self.seconds)) / self.median
+    def range(self) -> tuple[float, float, float]:
+        return min(self.seconds), self.median, max(self.seconds)
+
+    def purchase_ms(self, name: str) -> float:
+        """Of a percentile the rounds' median; of `max` the longest of all."""
+        of_rounds = [latencies[name] for latencies in self.purchases_us]
+        return (max(of_rounds) if name == "max" else statistics.median(of_rounds)) / 1000
 
 
 def missing(peers: tuple[Peer, ...]) -> list[str]:
-    """A line for each program that is not there."""
-    needed = {PROGRAMS[peer.engine] for peer in peers if peer.engine in PROGRAMS}
+    """A line for each program or module that is not there, or does not load."""
+    engines = sorted({peer.engine for peer in peers})
     return [
-        f"{program} is not installed; on Debian: apt-get install {package}"
-        for program, package in sorted(needed)
-        if not (shutil.which(program) or launch_postgres.program(program))
+        *(
+            f"{program} is not installed; on Debian: apt-get install {package}"
+            for program, package in (PROGRAMS[engine] for engine in engines if engine in PROGRAMS)
+            if not (shutil.which(program) or launch_postgres.program(program))
+        ),
+        *(
+            f"Python's {module} is not installed: pip install 'klani-resp[{extra}]'"
+            for module, extra in sorted({MODULES[engine] for engine in engines if engine in MODULES})
+            if not _loads(module)
+        ),
     ]
+
+
+def _loads(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:  # psycopg's, too, when it finds no libpq
+        return False
+    return True
 
 
 def run_herd(peer: Peer, options: tuple[str, ...], more: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -125,7 +153,8 @@ def race(name: str, rounds: int, more: list[str]) -> dict[str, Taken]:
             server = result["server"]
             used = [server[name] for name in ("cpu_user_seconds", "cpu_system_seconds") if name in server]
             mine.server_cpu.append(sum(used))
-            mine.p99_us.append(result["latencies_us"]["update"]["p99"])
+            mine.purchases_us.append(result["purchases_us"])
+            mine.options = result["options"]
             mine.settings = {key: str(facts[key]) for key in SETTINGS[peer.engine].split() if key in facts}
             shown = f"{peer.name:<34} {result['wall_seconds']:7.3f} s"
             print(f"  {name} {turn + 1}/{rounds}  {shown}", flush=True)
@@ -135,63 +164,51 @@ def race(name: str, rounds: int, more: list[str]) -> dict[str, Taken]:
 def table(name: str, taken: dict[str, Taken]) -> list[str]:
     """In Markdown."""
     ours = taken[OURS].median
-    lines = [
-        "| | seconds | spread | klani-resp over it | p99 of a sale, ms | server CPU, s | a crash takes |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for peer in RACES[name][1]:
         one = taken[peer.name]
+        seconds = " - ".join(f"{value:.2f}" for value in one.range)
+        waits = " | ".join(f"{one.purchase_ms(key):.1f}" for key in ("p50", "p99", "max"))
         cpu = f"{statistics.median(one.server_cpu):.2f}" if peer.engine != "sqlite" else "none"
-        lines.append(
-            f"| {peer.name} | {one.median:.2f} | {one.spread:.0%} | {ours / one.median:.2f} "
-            f"| {statistics.median(one.p99_us) / 1000:.1f} | {cpu} | {peer.loses or 'nothing'} |"
-        )
+        ratio, loses = f"{ours / one.median:.2f}", peer.loses or "nothing"
+        lines.append(f"| {peer.name} | {seconds} | {ratio} | {waits} | {cpu} | {loses} |")
     return lines
 
 
 def settings_lines(taken: dict[str, Taken]) -> list[str]:
     lines = []
     for name, one in taken.items():
-        shown = ", ".join(f"{key.removeprefix('config_')} {value}" for key, value in one.settings.items())
+        shown = ", ".join(
+            f"{key.removeprefix('config_')} {value or 'none'}" for key, value in one.settings.items()
+        )
         lines.append(f"- {name}: {shown}")
     return lines
 
 
-def commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
+def counted(rounds: int) -> str:
+    return f"{rounds} round{'' if rounds == 1 else 's'}"
 
 
-def write(directory: Path, found: dict[str, dict[str, Taken]], rounds: int) -> None:
+def write(directory: Path, found: dict[str, dict[str, Taken]], rounds: int, load: float) -> None:
     facts = host.facts(Path(tempfile.gettempdir()))
     sync_us, memory_gib = facts["fdatasync_us"]["p50"], facts["memory_bytes"] / 2**30
     machine = (
-        f"Commit {commit()}, {rounds} rounds. {facts['cpu_model']}, {facts['cpus_usable']} CPUs, "
-        f"{memory_gib:.1f} GiB, Linux {facts['kernel']}, {facts['file_system']} with an fdatasync of "
-        f"{sync_us} us, Python {facts['python']}."
+        f"Commit {host.commit()}, {counted(rounds)}, load average before them {load:.2f}. "
+        f"{facts['cpu_model']}, {facts['cpus_usable']} CPUs, {memory_gib:.1f} GiB, Linux {facts['kernel']}, "
+        f"{facts['file_system']} with an fdatasync of {sync_us} us, Python {facts['python']}."
     )
-    text = [TEXT["introduction"], machine, "", "![Seconds, medians](benchmarks.svg)", ""]
+    options = next(one.options for taken in found.values() for one in taken.values())
+    text = [TEXT["introduction"].format(**options), machine, "", "![Seconds](benchmarks.svg)", ""]
     for name, taken in found.items():
-        text += [
-            TEXT["races"][name],
-            "",
-            *table(name, taken),
-            "",
-            "Settings:",
-            "",
-            *settings_lines(taken),
-            "",
-        ]
+        text += [f"## {TEXT['headings'][name]}", TEXT["races"][name], *table(name, taken), ""]
+        text += ["Settings:", "", *settings_lines(taken), ""]
     (directory / "benchmarks.md").write_text("\n".join(text).strip() + "\n", encoding="utf-8")
-    rows = [
-        (f"{name}: {peer}", one.median, peer == OURS)
+    groups = {
+        TEXT["headings"][name]: [Bar(peer, *one.range, peer == OURS) for peer, one in taken.items()]
         for name, taken in found.items()
-        for peer, one in taken.items()
-    ]
-    chart = bars("Seconds for 100,000 users, medians", rows, "s")
-    (directory / "benchmarks.svg").write_text(chart, encoding="utf-8")
+    }
+    title = f"Seconds for {options['users']:,} users: median, min and max of {counted(rounds)}"
+    (directory / "benchmarks.svg").write_text(bars(title, groups, "s"), encoding="utf-8")
 
 
 def main() -> int:
@@ -208,18 +225,19 @@ def main() -> int:
     if absent:
         print("\n".join(absent), file=sys.stderr)
         return 1
-    print(f"load average at the start: {os.getloadavg()[0]:.2f}", flush=True)
+    load = os.getloadavg()[0]
+    print(f"load average at the start: {load:.2f}", flush=True)
     started = time.monotonic()
     try:
         found = {name: race(name, told.rounds, told.herd) for name in names}
     except subprocess.CalledProcessError as failed:
         print(f"a herd failed: {' '.join(failed.cmd)}\n{failed.stdout[-2000:]}{failed.stderr[-2000:]}")
         return 1
-    print(f"\nmedians of {told.rounds} rounds  [{time.monotonic() - started:.0f} s]")
+    print(f"\n{counted(told.rounds)}  [{time.monotonic() - started:.0f} s]")
     for name, taken in found.items():
         print("\n".join([name, *table(name, taken), *settings_lines(taken)]))
     if told.write is not None:
-        write(told.write, found, told.rounds)
+        write(told.write, found, told.rounds, load)
         print(f"written: {told.write / 'benchmarks.md'}")
     return 0
 

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from bench import herd
+from bench.horde import wire
 from bench.horde.flows import FLOWS
 from bench.horde.options import Options
 from bench.horde.output import raw_log
+from bench.horde.purchase import SeedWorker, verbs_of
 from bench.horde.stats import Books, Stored, Tally, peak_qps, per_second, percentile, summary
+from bench.horde.wire import Args, RedisWire, Wire
 from bench.horde.workers import HerdRecord, rank_of_users
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,6 +61,9 @@ def check_sold_out(final: dict[str, Any], output: Path) -> dict[str, Any]:
     assert kinds >= {"start", "host", "second", "command", "event", "sale", "verification", "totals", "final"}
     sales = [line for line in lines if line["kind"] == "sale"]
     assert {sale["seat"] for sale in sales} == set(range(SEATS))
+    purchase = next(line for line in lines if line["kind"] == "purchase")
+    assert purchase["count"] == SEATS
+    assert purchase["max"] == max(sale["took_us"] for sale in sales)
     assert len({sale["buyer"] for sale in sales}) == SEATS
     seconds = [line for line in lines if line["kind"] == "second"]
     assert sum(second["reads"] for second in seconds) == final["read_queries"]
@@ -181,6 +187,32 @@ def test_seconds_and_their_peak_count_reads_and_updates_only() -> None:
     assert peak_qps(seconds) == 3
 
 
+class ScriptedWire(RedisWire):
+    """Answers what it is told, and a millisecond goes by with each answer."""
+
+    def __init__(self, tally: Tally, replies: list[Any], clock: list[int]) -> None:
+        Wire.__init__(self, tally)
+        self._replies, self._clock = iter(replies), clock
+
+    def call(self, command: str, args: Args) -> Any:
+        self._clock[0] += 1_000_000
+        return next(self._replies)
+
+
+def test_a_purchase_lasts_from_the_first_call_to_the_sale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One who fails at a seat first, one who finds nothing, one who buys at once; UNLOCK is in none."""
+    clock = [0]
+    monkeypatch.setattr(wire, "perf_counter_ns", lambda: clock[0])
+    row = {b"is_booked": 0, b"seat_no": 1}
+    replies = [[5], None, [6], 1, row, b"OK", 1, [], [7], 1, row, b"OK", 1]
+    tally, options = Tally(), Options(seats=10)
+    worker = SeedWorker(0, options, verbs_of(options), ScriptedWire(tally, replies, clock), tally)
+    for user in range(3):
+        worker.serve(user, 0)
+    assert list(tally.sold_us) == [6000, 4000]
+    assert list(tally.sold_ms) == [6, 12]
+
+
 def test_a_users_rank_depends_on_the_seed_alone() -> None:
     ranks = rank_of_users(Options(users=500, seed=3, processes=4))
     assert ranks == rank_of_users(Options(users=500, seed=3, processes=1, workers=7))
@@ -208,8 +240,8 @@ def exit_status(
         tally.events_ms[event].append(5)
     for seat, buyer in sales:
         for column, value in zip(
-            (tally.sold_seat, tally.sold_buyer, tally.sold_worker, tally.sold_ms),
-            (seat, buyer, 0, 5),
+            (tally.sold_seat, tally.sold_buyer, tally.sold_worker, tally.sold_ms, tally.sold_us),
+            (seat, buyer, 0, 5, 5000),
             strict=True,
         ):
             column.append(value)

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -53,6 +54,16 @@ def cgroup_limits() -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
+def commit() -> str:
+    """Of this checkout, with a `+` behind it when files were changed since; `unknown` outside of git."""
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
 def fdatasync_us(directory: Path) -> dict[str, int]:
     """Median and worst of a few appends of 256 bytes, each made durable, in microseconds."""
     probe = directory / ".fdatasync-probe"
@@ -68,7 +79,7 @@ def fdatasync_us(directory: Path) -> dict[str, int]:
         os.close(descriptor)
         probe.unlink()
     took.sort()
-    return {"p50": took[len(took) // 2], "max": took[-1]}
+    return {"count": len(took), "p50": took[len(took) // 2], "max": took[-1]}
 
 
 def server_info(client: Any) -> dict[str, Any]:

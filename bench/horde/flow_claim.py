@@ -76,7 +76,7 @@ class ClaimWorker(Worker):
         super().__init__(number, options, wire, tally)
         self._claims = claims
 
-    def serve(self, user: int, rank: int) -> None:
+    def _serve(self, user: int, rank: int) -> None:
         if not self._claim(rank, user + 1):
             self._event("sold_out")
 

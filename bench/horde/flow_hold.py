@@ -50,7 +50,7 @@ class HoldWorker(Worker):
         self._confirm_rate = options.confirm_rate
         self._think_seconds_max = 2 * options.think_ms / 1000
 
-    def serve(self, user: int, rank: int) -> None:
+    def _serve(self, user: int, rank: int) -> None:
         buyer = user + 1
         while True:
             held = self._hold(rank, buyer)

@@ -25,7 +25,7 @@ class RoomsWorker(ClaimWorker):
         super().__init__(number, options, claims, wire, tally)
         self._hotels = options.ranks
 
-    def serve(self, user: int, rank: int) -> None:
+    def _serve(self, user: int, rank: int) -> None:
         for turn in range(self._hotels):
             if self._claim((rank + turn) % self._hotels, user + 1):
                 return

@@ -1,9 +1,9 @@
 """What a herd shows and leaves behind: live progress, one line a second, the raw log, a readable result.
 
 The raw log is JSON lines; `kind` says what a line is: start, host, second, tenth (of a second), commit (what
-the server's log did between two questions), command, event, sale, failure, verification, server, totals,
-final. The lines of `second` and `tenth` are exact, by each command's own end; the ones printed meanwhile are
-what the workers had published by then.
+the server's log did between two questions), command, purchase (of those who bought: from their first call to
+their sale), event, sale, failure, verification, server, totals, final. The lines of `second` and `tenth` are
+exact, by each command's own end; the ones printed meanwhile are what the workers had published by then.
 """
 
 from __future__ import annotations
@@ -135,6 +135,7 @@ def result_of(
         "commands_total": tally.count(),
         "commands": {name: summary(tally.took_us[name]) for name in kind.commands},
         "latencies_us": latencies,
+        "purchases_us": summary(tally.sold_us),
         "events": {name: tally.event(name) for name in kind.events},
         "double_sold": list(outcome.books.double_sold),
         "verification": outcome.stored.details,
@@ -168,12 +169,13 @@ def write_result(
         log.line("command", command=name, unit="us", **latencies)
     for name, latencies in result["latencies_us"].items():
         log.line("command", command=name, unit="us", **latencies)
+    log.line("purchase", unit="us", **result["purchases_us"])
     for name, count in result["events"].items():
         log.line("event", event=name, count=count)
     tally = outcome.tally
-    sales = zip(tally.sold_seat, tally.sold_buyer, tally.sold_worker, tally.sold_ms, strict=True)
-    for seat, buyer, worker, elapsed_ms in sales:
-        log.line("sale", seat=seat, buyer=buyer, worker=worker, elapsed_ms=elapsed_ms)
+    columns = (tally.sold_seat, tally.sold_buyer, tally.sold_worker, tally.sold_ms, tally.sold_us)
+    for seat, buyer, worker, elapsed_ms, took_us in zip(*columns, strict=True):
+        log.line("sale", seat=seat, buyer=buyer, worker=worker, elapsed_ms=elapsed_ms, took_us=took_us)
     for failure in record.failures:
         log.line("failure", traceback=failure)
     log.line("verification", **outcome.stored.details, verified_sold=outcome.stored.verified_sold)
@@ -201,7 +203,8 @@ def readable(options: Options, result: dict[str, Any]) -> Iterator[str]:
     if options.seed_shortcut:
         yield "seed shortcut: a worker remembers sold-out ranks, and does not ask again for their users"
     yield f"{'command':<10}{'count':>9}{'p50 us':>9}{'p90 us':>9}{'p99 us':>9}{'p99.9 us':>10}{'max us':>9}"
-    for name, row in (result["commands"] | result["latencies_us"]).items():
+    rows = result["commands"] | result["latencies_us"] | {"purchase": result["purchases_us"]}
+    for name, row in rows.items():
         figures = f"{row['p50']:>9}{row['p90']:>9}{row['p99']:>9}{row['p99.9']:>10}{row['max']:>9}"
         yield f"{name:<10}{row['count']:>9}{figures}"
     rate = result["commands_total"] / wall if wall else 0.0

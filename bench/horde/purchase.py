@@ -109,7 +109,7 @@ class SeedWorker(Worker):
         self._remembers = options.seed_shortcut
         self._sold_out: set[int] = set()
 
-    def serve(self, user: int, rank: int) -> None:
+    def _serve(self, user: int, rank: int) -> None:
         if rank in self._sold_out:
             self._event("no_ticket")
             return

@@ -1,4 +1,4 @@
-"""A raw log read back: each figure knows the line that it comes from."""
+"""A raw log read back: each figure knows the lines that it comes from."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Figure:
-    """A value of the raw log, and where it stands: `line` counts from 1, `key` may have slashes."""
+    """A value, and where it stands in the raw log: lines, counted from 1; keys, which may have slashes."""
 
     value: Any
-    line: int
-    key: str
+    sources: tuple[tuple[int, str], ...]
 
     def html(self, shown: str | None = None) -> str:
-        """The value as text, or what it is shown as; its origin is in the element."""
+        """The value as text, or what it is shown as; where it stands is in the element."""
         text = (
             f"{self.value:,}" if shown is None and isinstance(self.value, int) else shown or str(self.value)
         )
-        return (
-            f'<span class="figure" data-line="{self.line}" data-key="{html.escape(self.key)}" '
-            f'title="raw.jsonl, line {self.line}: {html.escape(self.key)}">{html.escape(text)}</span>'
-        )
+        origin = html.escape("; ".join(f"line {line}: {key}" for line, key in self.sources))
+        return f'<span class="figure" tabindex="0" data-from="{origin}">{html.escape(text)}</span>'
+
+
+def reckoned(value: Any, *figures: Figure) -> Figure:
+    """A value that stands in no line, and the figures that it was made of."""
+    return Figure(value, tuple(source for figure in figures for source in figure.sources))
 
 
 class HerdLog:
     """Raises ValueError for a log that is none, or that a run did not come to the end of."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._lines: dict[str, list[tuple[int, Line]]] = {}
         for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             line = json.loads(text)
@@ -43,22 +46,35 @@ class HerdLog:
             if kind not in self._lines:
                 raise ValueError(f"{path}: no line of kind {kind}: the run did not come to its end")
 
-    def has(self, kind: str) -> bool:
-        return kind in self._lines
-
     def lines(self, kind: str) -> Iterator[Line]:
         return (line for _, line in self._lines.get(kind, ()))
+
+    def numbered(self, kind: str) -> Iterator[tuple[int, Line]]:
+        return iter(self._lines.get(kind, ()))
+
+    def span(self, *kinds: str) -> str:
+        """Where all lines of these kinds stand, in words."""
+        spans = []
+        for kind in kinds:
+            if kind in self._lines:
+                (first, _), (last, _) = self._lines[kind][0], self._lines[kind][-1]
+                place = f"line {first:,}" if first == last else f"lines {first:,} - {last:,}"
+                spans.append(f"{place} (kind {kind})")
+        return f"{self.path.name}, {', '.join(spans)}"
 
     def figure(self, kind: str, key: str, where: Callable[[Line], bool] = lambda line: True) -> Figure:
         """The first line of this kind that fits, and of it the value at `key` (`a/b` goes into a map)."""
         number, line = next((number, line) for number, line in self._lines[kind] if where(line))
         value: Any = line
         for part in key.split("/"):
+            if part not in value:
+                raise ValueError(f"{self.path}: no {key} in line {number}: an earlier version's log?")
             value = value[part]
-        return Figure(value, number, key)
+        return Figure(value, ((number, key),))
+
+    def has(self, kind: str, key: str) -> bool:
+        """Whether the first line of this kind has this key."""
+        return any(key in line for line in list(self.lines(kind))[:1])
 
     def command(self, name: str, key: str) -> Figure:
         return self.figure("command", key, lambda line: bool(line["command"] == name))
-
-    def event(self, name: str) -> Figure:
-        return self.figure("event", "count", lambda line: bool(line["event"] == name))

@@ -49,7 +49,8 @@ def _arrays(names: Iterable[str]) -> dict[str, array[int]]:
 
 @dataclass
 class Tally:
-    """One worker's record, or several merged. `took_us` and `ended_ms` of a command go together."""
+    """One worker's record, or several merged. `took_us` and `ended_ms` of a command go together, and so do
+    the columns of a sale, of which `sold_us` counts from its buyer's first call."""
 
     kind: Kind = SEED
     took_us: dict[str, array[int]] = field(init=False)
@@ -59,6 +60,7 @@ class Tally:
     sold_buyer: array[int] = field(default_factory=lambda: array("I"))
     sold_worker: array[int] = field(default_factory=lambda: array("I"))
     sold_ms: array[int] = field(default_factory=lambda: array("I"))
+    sold_us: array[int] = field(default_factory=lambda: array("I"))
     round_trips: int = 0
 
     def __post_init__(self) -> None:
@@ -93,6 +95,7 @@ class Tally:
         self.sold_buyer.extend(other.sold_buyer)
         self.sold_worker.extend(other.sold_worker)
         self.sold_ms.extend(other.sold_ms)
+        self.sold_us.extend(other.sold_us)
         self.round_trips += other.round_trips
 
 

@@ -134,15 +134,23 @@ class Worker:
         self._wire = wire
         self._tally = tally
         self._random = Random(f"{options.seed}:{number}").random
+        self._came_ns = 0
 
     def serve(self, user: int, rank: int) -> None:
+        self._came_ns = perf_counter_ns()
+        self._serve(user, rank)
+
+    def _serve(self, user: int, rank: int) -> None:
         raise NotImplementedError
 
     def _book(self, seat: int, buyer: int) -> None:
+        """Once the reply that sells it is there: `sold_us` is all that this user had to wait."""
+        now = perf_counter_ns()
         self._tally.sold_seat.append(seat)
         self._tally.sold_buyer.append(buyer)
         self._tally.sold_worker.append(self._number)
-        self._tally.sold_ms.append(self._wire.elapsed_ms())
+        self._tally.sold_ms.append((now - self._wire.origin_ns) // 1_000_000)
+        self._tally.sold_us.append((now - self._came_ns) // 1000)
 
     def _event(self, name: str) -> None:
         self._tally.events_ms[name].append(self._wire.elapsed_ms())

@@ -1,0 +1,145 @@
+"""The page's pictures: what happened over time, how long it took, and which seat went when."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import struct
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from bench.harness.charts import Series, lines, ranges
+from bench.horde.raw_log import Figure, HerdLog, Line
+from bench.page.run import PROSE, TEXT, Run
+
+PERCENTILES = ("p50", "p90", "p99", "p99.9")
+COLUMNS = ("count", *PERCENTILES, "max")
+SUMS = ("read", "update")  # of verbs; a sum of one is its double
+TENTH_MS = 100
+
+Interval = tuple[float, float, Line]  # from, to (seconds), counts
+
+
+def over_time(run: Run) -> Iterator[str]:
+    log, end = run.log, run.seconds
+    tenths = intervals(log, end)
+    source = log.span("tenth")
+    note = PROSE["tenths"] if end >= 1 else PROSE["tenths_only"]
+
+    def rate(name: str) -> list[tuple[float, float | None]]:
+        return [((since + to) / 2, row[name] / (to - since)) for since, to, row in tenths]
+
+    shown = [
+        Series(name, rate(name)) for name in ("reads", "updates") if any(row[name] for *_, row in tenths)
+    ]
+    commands = Series("all commands", rate("commands"))
+    yield '<h2>Over time</h2><div class="charts">'
+    yield lines("Throughput", [*shown, commands], end, "per second", source, note)
+    sold, total = [(0.0, 0.0)], 0
+    for _, to, row in tenths:
+        total += row["sold"]
+        sold.append((to, total))
+    yield lines(
+        f"{run.sold_key.title()} so far", [Series(run.sold_key, sold)], end, run.words["seats"], source
+    )
+    for conflict in ("lock_conflicts", "busy"):
+        if any(row.get(conflict) for *_, row in tenths):
+            name = conflict.replace("_", " ")
+            yield lines(f"Conflicts: {name}", [Series(name, rate(conflict))], end, "per second", source)
+    yield from _group_commit(run)
+    yield "</div>"
+
+
+def intervals(log: HerdLog, end: float) -> list[Interval]:
+    """Tenths of a second, the last one as long as the run went on. When that is less than half a tenth it is
+    one with the tenth before: a handful of commands in a few milliseconds make no rate."""
+    found: list[Interval] = []
+    for line in log.lines("tenth"):
+        counts = {name: count for name, count in line.items() if name not in ("kind", "from_ms")}
+        since, to = line["from_ms"] / 1000, min((line["from_ms"] + TENTH_MS) / 1000, end)
+        if found and to - since < TENTH_MS / 2000:
+            since, _, before = found.pop()
+            counts = {name: before[name] + count for name, count in counts.items()}
+        found.append((since, to, counts))
+    return found
+
+
+def _group_commit(run: Run) -> Iterator[str]:
+    """Where a sync was no buyer's business there is none to show."""
+    log, end = run.log, run.seconds
+    rows = list(log.lines("commit"))
+    moments = sorted(sale["elapsed_ms"] for sale in log.lines("sale"))
+    sales: list[tuple[float, float | None]] = []
+    syncs: list[tuple[float, float | None]] = []
+    for before, row in pairwise(rows):
+        since, to = before["elapsed_ms"], row["elapsed_ms"]
+        if to <= 0:
+            continue  # the server was idle: the herd was not let loose yet
+        x, groups = (max(since, 0) + to) / 2000, row["groups"] if row["bytes"] else 0
+        sold = bisect(moments, to) - bisect(moments, since)
+        sales.append((x, sold / groups if groups else None))
+        syncs.append((x, row["sync_ms"] / groups if groups else None))
+    if not any(y is not None for _, y in sales):
+        return
+    sold_of = f"{run.sold_key} per group"
+    yield lines("Group commit", [Series(sold_of, sales)], end, sold_of, log.span("commit", "sale"))
+    if run.durability() == "always":
+        yield lines("Time of a sync", [Series("ms per fdatasync", syncs)], end, "ms", log.span("commit"))
+
+
+def latencies(run: Run) -> Iterator[str]:
+    rows = list(_latency_rows(run.log))
+    values = [(name, [row[COLUMNS.index(p)].value for p in PERCENTILES]) for name, row in rows]
+    source = run.log.span("command", "purchase")
+    yield "<h2>Latency as the clients saw it</h2>"
+    if values:
+        yield f'<div class="charts">{ranges("From p50 to p99.9", values, PERCENTILES, source)}</div>'
+    yield '<div class="wide"><table class="numbers"><tr><th>microseconds</th>'
+    yield "".join(f"<th>{name}</th>" for name in COLUMNS) + "</tr>"
+    for name, row in rows:
+        yield f"<tr><td>{name}</td>{''.join(f'<td>{figure.html()}</td>' for figure in row)}</tr>"
+    yield f"</table></div><p class=soft>{run.say(PROSE['latency'])} {TEXT['latency'].get(run.flow, '')}</p>"
+
+
+def _latency_rows(log: HerdLog) -> Iterator[tuple[str, list[Figure]]]:
+    seen: list[list[int]] = []
+    for line in log.lines("command"):
+        name, values = line["command"], [line[key] for key in COLUMNS]
+        if line["count"] and not (name in SUMS and values in seen):
+            seen.append(values)
+            yield name, [log.command(name, key) for key in COLUMNS]
+    if log.figure("purchase", "count").value:
+        yield "purchase", [log.figure("purchase", key) for key in COLUMNS]
+
+
+def seat_map(run: Run) -> Iterator[str]:
+    """To the script go, for each seat, the moment of its sale and the line that says so."""
+    log, words = run.log, run.words
+    seats = log.figure("start", "options/seats").value
+    when, lines_of = [-1] * seats, [0] * seats
+    for number, line in log.numbered("sale"):
+        when[line["seat"]], lines_of[line["seat"]] = line["elapsed_ms"], number
+    sold = seats - when.count(-1)
+    data = {
+        "log": log.path.name,
+        "one": words["seat"],
+        "sold": words["sold"],
+        "end_ms": max(0, *when),
+        "ms": _packed(when),
+        "lines": _packed(lines_of),
+    }
+    yield f"<h2>{words['seat'].title()} map</h2><p>{run.say(PROSE['map'])}</p>"
+    yield f'<canvas id="map" role="img" tabindex="0" data-sold="{sold}" width="1" height="1" '
+    yield f'aria-label="{sold} of {seats} {words["seats"]} {words["sold"]}, coloured by time"></canvas>'
+    yield f'<div class="scale" id="scale"></div><p class="source">{html.escape(log.span("sale"))}</p>'
+    yield f'<script type="application/json" id="map-data">{json.dumps(data)}</script>'
+
+
+def _packed(values: Sequence[int]) -> dict[str, str | int]:
+    """In the fewest bits that hold them; -1 is the highest number that there is."""
+    bits, code = (16, "H") if max(values, default=0) < (1 << 16) - 1 else (32, "I")
+    none = (1 << bits) - 1
+    data = struct.pack(f"<{len(values)}{code}", *(none if value < 0 else value for value in values))
+    return {"bits": bits, "data": base64.b64encode(data).decode()}
