@@ -62,7 +62,11 @@ def test_the_server_takes_its_options(services: dict[str, dict[str, Any]]) -> No
     config = from_argv(options)
     assert program == "klani-resp"
     assert 'klani-resp = "klani_resp.__main__:main"' in pyproject()
-    listening = ((config.bind, config.port), (config.metrics_bind, config.metrics_port))
+    listening = (
+        (config.bind, config.port),
+        (config.metrics_bind, config.metrics_port),
+        (config.board_bind, config.board_port),
+    )
     for port, (bind, inside) in zip(services["server"]["ports"], listening, strict=True):
         assert port == f"127.0.0.1:{inside}:{inside}", (
             "there is no password: it is not for everybody's network"
