@@ -105,7 +105,12 @@ def test_the_readme_says_so_too() -> None:
     options = Options()
     assert [int(number.replace(",", "")) for number in described.groups()] == [options.users, options.seats]
     assert "`herd-output/`" in readme
-    for line in re.findall(r"^ {4}klani-resp (.+)$", readme, re.MULTILINE):
+
+
+def test_the_server_s_page_has_options_that_there_are() -> None:
+    lines = re.findall(r"^ {4}klani-resp (.+)$", (ROOT / "docs" / "server.md").read_text(), re.MULTILINE)
+    assert lines
+    for line in lines:
         words = shlex.split(line)
         at = words.index("--config")
         assert from_argv(words[:at] + words[at + 2 :]).port == 7700
