@@ -31,7 +31,7 @@ Answer = dict[str, Any]
     group="selling",
     page=Page(
         text=("As far back as the log is kept: `history_keep_days` and `history_bytes_max`."),
-        arguments=KEY | {"LIMIT <n>": "so many, 64 unless told, at most 1,000"},
+        arguments=KEY | {"LIMIT <n>": "at most that many: 64 unless told, and no more than 1,000"},
         answers=(
             (
                 "array",

@@ -23,7 +23,7 @@ LIMIT_DEFAULT = 64
     flags=Flags.READONLY,
     complexity="O(locks)",
     page=Page(
-        arguments=TABLE | {"LIMIT <n>": "so many; all unless told"},
+        arguments=TABLE | {"LIMIT <n>": "at most that many; all unless told"},
         answers=(
             (
                 "array",

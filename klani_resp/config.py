@@ -202,7 +202,7 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--board-port", type=int, help="TCP port of the live board (0: there is none)")
     parser.add_argument("--board-table", metavar="TABLE", help="the table that it shows (the default table)")
     parser.add_argument(
-        "--board-sold", metavar="'FIELD VALUE'", help="what makes a row a sold one (is_booked 1)"
+        "--board-sold", metavar="'FIELD VALUE'", help="what marks a row as sold (is_booked 1)"
     )
     parser.add_argument(
         "--metrics-port", type=int, help="TCP port of /metrics, /healthz and /readyz (0: there is none)"

@@ -136,7 +136,7 @@ def _page(spec: Command) -> Iterator[str]:
     facts = {
         "Since": spec.since,
         "Complexity": spec.complexity,
-        "Arity": f"{spec.arity} (the name counts{'' if spec.arity > 0 else ', at least so many'})",
+        "Arity": f"{spec.arity} (the name counts{'' if spec.arity > 0 else ', at least that many'})",
         "Flags": ", ".join(flag_names(spec)),
         "ACL categories": ", ".join(shown_categories(spec)),
     }

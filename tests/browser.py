@@ -27,9 +27,9 @@ class Browser:
     def open(self, url: str) -> None:
         self._driver.get(url)
 
-    def run(self, script: str) -> Any:
-        """What a script returns."""
-        return self._driver.execute_script(script)
+    def run(self, script: str, *arguments: Any) -> Any:
+        """What a script returns; it has `arguments`."""
+        return self._driver.execute_script(script, *arguments)
 
     def texts(self, selector: str) -> list[str]:
         found: list[str] = self.run(
@@ -37,8 +37,9 @@ class Browser:
         )
         return found
 
-    def resize(self, width: int, height: int) -> None:
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    def resize(self, width: int, height: int, scale: int = 1) -> None:
+        """`scale`: the screen's pixels for each of the page's."""
+        size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def dark(self, is_dark: bool) -> None:

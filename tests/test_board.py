@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -15,10 +16,14 @@ from typing import Any
 
 import pytest
 import redis
+import trio
+import trio.testing
 
 from bench.harness import launch
 from bench.harness.launch import ROOT, Server, free_port
+from klani_resp.board.pace import Pace
 from klani_resp.board.sale import CELLS_MAX, Sale, UnknownSale
+from klani_resp.board.views import SaleView
 from storage.engine import Engine
 from storage.offers import Wanted
 from storage.schema import Schema
@@ -29,6 +34,18 @@ from tests.in_memory import new_app
 
 SECONDS_MAX = 20.0
 SEATS, USERS = 400, 3000
+LINES_OF_CARDS = """
+const height = (e) => parseFloat(getComputedStyle(e).lineHeight);
+const lines = (e) => Math.round(e.getBoundingClientRect().height / height(e));
+return [...new Set([...document.querySelectorAll(".cards small, .cards b")].map(lines))];
+"""
+POINTED = """
+const map = document.getElementById("map"), box = map.getBoundingClientRect();
+const where = { clientX: box.left + arguments[0], clientY: box.top + arguments[1] };
+map.dispatchEvent(new PointerEvent("pointermove", where));
+return document.getElementById("at").textContent;
+"""
+PIXELS = "return [...document.querySelectorAll('canvas')].map((c) => [c.width, c.clientWidth])"
 HERD = ("--users", str(USERS), "--seats", str(SEATS), "--ranks", "4", "--workers", "16", "--processes", "2")
 
 
@@ -87,7 +104,9 @@ def test_the_map_ends_sold_and_its_sum_is_what_verify_counts(
     board: Board, ask: Callable[..., Any], browser: Browser, tmp_path: Path
 ) -> None:
     browser.open(board.url)
-    until(lambda: browser.texts("#state") == ["there is no table 'seats'"])
+    until(lambda: browser.texts("#nothing") == ["Waiting for table 'seats': KL.CREATE makes it"])
+    until(lambda: browser.texts("#state:not(.bad)") == ["serving"])
+    assert browser.run("return document.getElementById('map').clientHeight") == 0, "no box without a map"
     where = ("--port", str(board.server.port), "--output", str(tmp_path / "out"), "--no-report")
     command = [sys.executable, str(ROOT / "bench" / "herd.py"), *HERD, *where]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as herd:
@@ -103,12 +122,15 @@ def test_the_map_ends_sold_and_its_sum_is_what_verify_counts(
     for width, height in SIZES:
         browser.resize(width, height)
         assert browser.too_wide() == []
+        assert browser.run(LINES_OF_CARDS) == [1.0], "no label and no figure takes two lines"
     assert browser.complaints() == []
     asked = {url for url in browser.requests() if not url.startswith("data:")}
     assert asked == {board.url, board.url + "events"}, "nothing comes from anywhere else"
 
 
-def test_holds_come_and_go_on_the_map(board: Board, ask: Callable[..., Any], browser: Browser) -> None:
+def test_holds_and_locks_come_and_go_on_the_map(
+    board: Board, ask: Callable[..., Any], browser: Browser
+) -> None:
     ask("KL.CREATE", "seats", "SCHEMA", "rank", "U8", "INDEX", "is_booked", "U8", "INDEX")
     for seat in range(8):
         ask("KL.INSERT", seat, "rank", 1)
@@ -125,12 +147,59 @@ def test_holds_come_and_go_on_the_map(board: Board, ask: Callable[..., Any], bro
     until(lambda: shown() == ("0", "3"))
     ask("KL.CONFIRM", token, "SET", "is_booked", 1)
     until(lambda: shown() == ("3", "0"))
+    lock = ask("KL.TRYLOCK", 7, "PX", 60_000)
+    until(lambda: shown() == ("3", "1") and browser.texts("#held, #locked") == ["1", "1 by locks"])
+    ask("KL.REPLACE", 7, lock, "is_booked", 1)
+    until(lambda: shown() == ("4", "0"))  # sold, though it is locked still
     ask("KL.INSERT", 8, "rank", 1)  # a new row is a new map
     until(lambda: browser.run("return document.getElementById('map').dataset.rows") == "9")
-    assert shown() == ("3", "0")
+    assert shown() == ("4", "0")
+
+
+def test_a_small_table_has_squares_that_name_their_rows(
+    board: Board, ask: Callable[..., Any], browser: Browser
+) -> None:
+    ask("KL.CREATE", "seats", "SCHEMA", "is_booked", "U8", "INDEX")
+    for seat in range(5, 9):
+        ask("KL.INSERT", seat, "is_booked", int(seat == 7))
+    browser.resize(1440, 900)
+    browser.open(board.url)
+    until(lambda: browser.run("return document.getElementById('map').dataset.rows") == "4")
+    assert browser.run("return document.getElementById('map').clientWidth") == 2 * 24
+    assert browser.run(POINTED, 30, 5) == "row 6: free"
+    assert browser.run(POINTED, 5, 30) == "row 7: sold"
+    assert browser.run(POINTED, 5, 90) == ""
+
+
+def test_what_is_drawn_has_the_screen_s_pixels(
+    board: Board, ask: Callable[..., Any], browser: Browser
+) -> None:
+    ask("KL.CREATE", "seats", "SCHEMA", "is_booked", "U8", "INDEX")
+    ask("KL.INSERT", 1, "is_booked", 0)
+    browser.resize(1440, 900, scale=2)
+    browser.open(board.url)
+    until(lambda: browser.run("return document.getElementById('map').dataset.rows") == "1")
+    until(lambda: all(pixels == 2 * size for pixels, size in browser.run(PIXELS)))
+
+
+def test_a_page_that_lost_its_server_says_so_and_finds_it_again(
+    board: Board, browser: Browser, tmp_path: Path
+) -> None:
+    browser.open(board.url)
+    until(lambda: browser.texts("#state") == ["serving"])
+    board.server.stop()
+    until(lambda: browser.texts(".stale #state.bad")[:1] != [])
+    (state,) = browser.texts("#state")
+    assert re.fullmatch(r"last seen \d+ s ago", state)
+    board.server = launch.klani(tmp_path / "data", "--board-port", str(board.port))
+    until(lambda: browser.texts("body:not(.stale) #state:not(.bad)") == ["serving"])
 
 
 # --- the stream ---------------------------------------------------------------------------------------
+
+
+def only(wanted: str, events: Iterator[tuple[str, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    return (facts for name, facts in events if name == wanted)
 
 
 def test_each_who_comes_is_sent_the_whole_map(board: Board, ask: Callable[..., Any]) -> None:
@@ -139,51 +208,51 @@ def test_each_who_comes_is_sent_the_whole_map(board: Board, ask: Callable[..., A
         ask("KL.INSERT", seat, "is_booked", 0)
     ask("KL.CLAIM", "seats", "is_booked", 0, "SET", "is_booked", 1)
     first = board.events()
-    assert next(first)[0] == "map"
+    next(only("map", first))
     second = board.events()
-    name, facts = next(second)
-    assert (name, facts["cells"]) == ("map", [[1, 1, 0], [1, 0, 0], [1, 0, 0]])
+    assert next(only("map", second))["cells"] == [[1, 1, 0], [1, 0, 0], [1, 0, 0]]
     ask("KL.CLAIM", "seats", "is_booked", 0, "SET", "is_booked", 1)
     for events in (first, second):
-        assert next(f for n, f in events if n == "facts" and f["sold"] == 2)["rows"] == 3
+        assert next(facts for facts in only("facts", events) if facts["sold"] == 2)["rows"] == 3
 
 
-def test_conflicts_and_syncs_are_told(board: Board, ask: Callable[..., Any]) -> None:
+def test_sales_conflicts_and_syncs_are_told(board: Board, ask: Callable[..., Any]) -> None:
     ask("KL.CREATE", "seats", "SCHEMA", "is_booked", "U8", "INDEX")
-    ask("KL.INSERT", 1, "is_booked", 0)
+    for seat in range(2):
+        ask("KL.INSERT", seat, "is_booked", 0)
     ask("KL.TRYLOCK", 1, "PX", 60_000)
     events = board.events()
-    next(f for n, f in events if n == "facts")
+    next(only("facts", events))
+    next(only("log", events))
     assert ask("KL.TRYLOCK", 1) is None
-    ask("KL.INSERT", 2, "is_booked", 0)
+    ask("KL.CLAIM", "seats", "is_booked", 0, "SET", "is_booked", 1)
+    wanted = {"sold_per_second", "conflicts_per_second", "sync_ms", "groups_per_second"}
     seen: dict[str, Any] = {}
-    for name, facts in events:
-        if name == "facts":
-            seen |= {key: value for key, value in facts.items() if value}
-            if seen.get("conflicts_per_second") and seen.get("sync_ms"):
-                break
-    assert seen["durable"] == seen["appended"]
+    for _, facts in events:
+        seen |= {name: value for name, value in facts.items() if value or name not in wanted}
+        if wanted <= seen.keys():
+            break
+    assert (seen["disk"], seen["appendfsync"], seen["waiting"]) == ("ok", "always", 0)
+    assert seen["durable"] > 0
 
 
 @pytest.mark.parametrize(
-    ("options", "state"),
+    ("options", "why"),
     [
-        (("--board-table", "rooms"), "there is no table 'rooms'"),
+        (("--board-table", "rooms"), "Waiting for table 'rooms': KL.CREATE makes it"),
         (("--board-sold", "sold 1"), "unknown field 'sold'"),
         (("--board-sold", "note 1"), "field 'note' is not indexed"),
         (("--board-sold", "is_booked yes"), "value is not"),
     ],
 )
-def test_what_cannot_be_shown_is_said(tmp_path: Path, options: tuple[str, ...], state: str) -> None:
+def test_what_cannot_be_shown_is_said(tmp_path: Path, options: tuple[str, ...], why: str) -> None:
     board = Board(tmp_path, *options)
     try:
         with redis.Redis(port=board.server.port) as client:
             client.execute_command(
                 "KL.CREATE", "seats", "SCHEMA", "is_booked", "U8", "INDEX", "note", "BYTES", 4
             )
-        name, facts = next(board.events())
-        assert name == "state"
-        assert state in facts["state"]
+        assert why in next(only("nothing", board.events()))["why"]
     finally:
         board.server.stop()
 
@@ -210,7 +279,7 @@ def table_of(ids: list[int]) -> tuple[Engine, Table]:
 
 def laid_out(table: Table) -> Sale:
     sale = Sale(table, (b"sold", b"1"))
-    for _ in sale.lay_out():
+    for _ in sale.lay_out(sale.look(0)):
         pass
     return sale
 
@@ -219,10 +288,14 @@ def laid_out(table: Table) -> Sale:
 def test_every_row_is_in_one_cell(ids: list[int]) -> None:
     sale = laid_out(table_of(ids)[1])
     assert len(sale.cells) <= CELLS_MAX
-    assert sum(sale.cells) == len(ids)
+    assert sum(rows for rows, _, _ in sale.cells) == len(ids)
     for row in ids:
-        assert sale.cells[(row - sale.first) // sale.width] > 0
-    assert sale.take(sale.look()) == {}
+        assert sale.cells[(row - sale.first) // sale.width][0] > 0
+    assert sale.update(sale.look(0)) == []
+
+
+def sell(engine: Engine, table: Table, row: int) -> None:
+    assert engine.selling.claim(table, {b"sold": 0}, {b"sold": 1}, Wanted(ids=(row,)), Terms()) == [row]
 
 
 def test_changes_are_those_since_the_last_look() -> None:
@@ -230,9 +303,116 @@ def test_changes_are_those_since_the_last_look() -> None:
     sale = laid_out(table)
     assert sale.width == 2
     for row in (0, 1, 5):
-        assert engine.selling.claim(table, {b"sold": 0}, {b"sold": 1}, Wanted(ids=(row,)), Terms()) == [row]
-    assert sale.take(sale.look()) == {0: (2, 0), 2: (1, 0)}
-    assert sale.take(sale.look()) == {}
+        sell(engine, table, row)
+    assert sale.update(sale.look(0)) == [(0, 2, 0), (2, 1, 0)]
+    assert sale.update(sale.look(0)) == []
+    assert [row for row, cell in enumerate(sale.cells) if cell[1]] == [0, 2]
+
+
+def test_a_row_that_comes_behind_a_look_is_in_the_next_map() -> None:
+    engine, table = table_of([1, 2])
+    sale = laid_out(table)
+    seen = sale.look(0)
+    engine.insert(table, 9, {b"sold": 1})
+    assert sale.update(seen) == []
+    assert not sale.is_laid_out(sale.look(0))
+
+
+def test_leases_are_held_until_their_deadline_and_left_out_when_they_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, table = table_of([1, 2, 3])
+    sale = laid_out(table)
+    engine.try_lock(((table, 1), (table, 2)), 1000, None)
+    seen = sale.look(engine.clock())
+    assert (list(seen.held), seen.locked) == ([1, 2], 2)
+    assert sale.look(engine.clock() + 1_000_000_000).locked == 0
+    monkeypatch.setattr("klani_resp.board.sale.LEASES_MAX", 1)
+    seen = sale.look(engine.clock())
+    assert (list(seen.held), seen.locked) == ([], None)
+
+
+# --- a second ------------------------------------------------------------------------------------------
+
+
+async def facts_of(view: SaleView) -> dict[str, Any]:
+    """A second later."""
+    await trio.sleep(1)  # the clock jumps
+    events, _ = await view.look()
+    return events[-1][1]
+
+
+async def test_sales_are_counted_as_they_happen(autojump_clock: trio.testing.MockClock) -> None:
+    app = new_app(board_sold="sold 1")
+    engine = app.engine
+    fields = Schema.from_description([["sold", "U8", 1]])
+    view = SaleView(app)
+
+    def fill() -> Table:
+        engine.create(b"seats", fields, False)
+        table = engine.table(b"seats")
+        for row in range(9):
+            engine.insert(table, row, {b"sold": 0})
+        for row in range(3):
+            sell(engine, table, row)
+        app.wake_committer()
+        return table
+
+    table = fill()
+    assert (await facts_of(view))["sold_per_second"] is None, "nothing to compare with"
+    sell(engine, table, 3)
+    sell(engine, table, 4)
+    app.wake_committer()
+    assert (await facts_of(view))["sold_per_second"] == 2
+    token = engine.try_lock(((table, 4),), None, None)
+    assert token is not None
+    engine.replace(table, 4, token, {b"sold": 0}, True)  # given back
+    sell(engine, table, 5)
+    app.wake_committer()
+    assert (await facts_of(view))["sold_per_second"] == 1
+    engine.insert(table, 9, {b"sold": 0})  # a new map is no new sale
+    app.wake_committer()
+    assert (await facts_of(view))["sold_per_second"] == 0
+    engine.drop(b"seats")
+    fill()
+    assert (await facts_of(view))["sold_per_second"] is None, "another table"
+    assert (await facts_of(view))["sold_per_second"] == 0
+    await trio.sleep(3600)
+    view.forget()
+    assert (await facts_of(view))["sold_per_second"] is None, "not the average of an hour"
+
+
+def test_a_counter_that_began_anew_is_never_negative() -> None:
+    pace = Pace()
+    assert pace.since({"conflicts": 7}) == {}
+    assert pace.since({"conflicts": 9}) == {"conflicts": 2}
+    assert pace.since({"conflicts": 3}) == {"conflicts": 3}
+
+
+# --- its colours -----------------------------------------------------------------------------------------
+
+
+def luminance(colour: str) -> float:
+    """WCAG's."""
+    digits = colour if len(colour) == 6 else "".join(2 * digit for digit in colour)
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4))
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_cells_stand_out_in_light_and_dark() -> None:
+    page = (ROOT / "klani_resp" / "board" / "board.html").read_text()
+    schemes = [
+        dict(re.findall(r"--(\w+): #([0-9a-f]+);", block))
+        for block in re.findall(r":root \{.*?\}", page, re.DOTALL)
+    ]
+    assert len(schemes) == 2
+    for scheme in schemes:
+        for one, other in (("free", "card"), ("held", "free"), ("sold", "free"), ("sold", "held")):
+            light, dark = sorted((luminance(scheme[one]), luminance(scheme[other])), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 1.5, (one, other)
 
 
 def test_an_unindexed_field_cannot_be_shown() -> None:

@@ -62,7 +62,11 @@ def test_the_server_takes_its_options(services: dict[str, dict[str, Any]]) -> No
     config = from_argv(options)
     assert program == "klani-resp"
     assert 'klani-resp = "klani_resp.__main__:main"' in pyproject()
-    listening = ((config.bind, config.port), (config.metrics_bind, config.metrics_port))
+    listening = (
+        (config.bind, config.port),
+        (config.metrics_bind, config.metrics_port),
+        (config.board_bind, config.board_port),
+    )
     for port, (bind, inside) in zip(services["server"]["ports"], listening, strict=True):
         assert port == f"127.0.0.1:{inside}:{inside}", (
             "there is no password: it is not for everybody's network"
@@ -101,7 +105,12 @@ def test_the_readme_says_so_too() -> None:
     options = Options()
     assert [int(number.replace(",", "")) for number in described.groups()] == [options.users, options.seats]
     assert "`herd-output/`" in readme
-    for line in re.findall(r"^ {4}klani-resp (.+)$", readme, re.MULTILINE):
+
+
+def test_the_server_s_page_has_options_that_there_are() -> None:
+    lines = re.findall(r"^ {4}klani-resp (.+)$", (ROOT / "docs" / "server.md").read_text(), re.MULTILINE)
+    assert lines
+    for line in lines:
         words = shlex.split(line)
         at = words.index("--config")
         assert from_argv(words[:at] + words[at + 2 :]).port == 7700

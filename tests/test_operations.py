@@ -54,8 +54,13 @@ def test_the_unit_and_the_page_name_the_same_places(unit: dict[str, list[str]], 
 
 
 def test_the_unit_s_limits_fit_the_server_s(unit: dict[str, list[str]], settings: Config) -> None:
-    needed = settings.connections_max + KEPT_BACK + settings.onlooker_connections_max
+    needed = settings.connections_max + KEPT_BACK + 2 * settings.onlooker_connections_max
     assert int(unit["LimitNOFILE"][0]) >= needed
+    (for_log, for_metrics, for_board) = re.findall(
+        r"(\d+) for the log and its checkpoints, (\d+)\s.*? and (\d+) for the live board", PAGE
+    )[0]
+    assert int(for_log) == KEPT_BACK
+    assert int(for_metrics) == int(for_board) == settings.onlooker_connections_max
     assert f"{settings.connections_max:,}" in PAGE
     assert unit["TimeoutStopSec"] == ["2min"]
     assert settings.drain_seconds_max < 60

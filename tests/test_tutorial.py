@@ -1,4 +1,4 @@
-"""docs/tutorial.md is followed, line by line: its Python is run, redis-cli answers what stands there."""
+"""docs/tutorial.md and README.md are followed: their Python is run, redis-cli answers what stands there."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.harness.launch import Server
+import pytest
+
+from bench.harness.launch import ROOT, Server
 from klani_resp.config import from_argv
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "tutorial.md"
+TUTORIAL, README = ROOT / "docs" / "tutorial.md", ROOT / "README.md"
 PORT = "7700"
 
 
-def blocks() -> list[tuple[str, str]]:
+def blocks(page: Path) -> list[tuple[str, str]]:
     """Language and text."""
-    found = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     assert {language for language, _ in found} == {"console", "python"}
     return found
 
@@ -29,18 +31,16 @@ def dialogues(text: str) -> Iterator[tuple[str, str]]:
         yield typed, answered
 
 
-def without_margin(text: str) -> list[str]:
-    """redis-cli sets numbers of one digit one further in where there are ten."""
-    return [line.strip() for line in text.splitlines()]
-
-
-def test_all_of_it_is_true(start: Callable[..., Server], need: Callable[[str], str]) -> None:
+@pytest.mark.parametrize(("page", "questions"), [(TUTORIAL, 5), (README, 5)])
+def test_what_is_typed_is_answered_as_the_page_says(
+    start: Callable[..., Server], need: Callable[[str], str], page: Path, questions: int
+) -> None:
     redis_cli, port = need("redis-cli"), str(start().port)
     names: dict[str, Any] = {"__name__": "__main__"}
     asked = 0
-    for language, text in blocks():
+    for language, text in blocks(page):
         if language == "python":
-            exec(compile(text.replace(PORT, port), str(PAGE), "exec", dont_inherit=True), names)
+            exec(compile(text.replace(PORT, port), str(page), "exec", dont_inherit=True), names)
             continue
         for typed, answered in dialogues(text):
             program, *words = typed.split()
@@ -54,11 +54,12 @@ def test_all_of_it_is_true(start: Callable[..., Server], need: Callable[[str], s
                 check=True,
                 timeout=30,
             )
-            assert without_margin(done.stdout) == without_margin(answered), typed
+            assert done.stdout.rstrip("\n") == answered.rstrip("\n"), typed
             asked += 1
-    assert asked == 5
+    assert asked == questions
 
 
-def test_the_server_is_started_with_options_that_there_are() -> None:
-    (options,) = re.findall(r"^\$ \.venv/bin/klani-resp (.*)$", PAGE.read_text(), re.MULTILINE)
+@pytest.mark.parametrize("page", [TUTORIAL, README])
+def test_the_server_is_started_with_options_that_there_are(page: Path) -> None:
+    (options,) = re.findall(r"^\$ \.venv/bin/klani-resp (.*)$", page.read_text(), re.MULTILINE)
     assert from_argv(options.split()).board_port == 8081
