@@ -1,7 +1,8 @@
 """The settings of a server that runs: CONFIG GET, SET and REWRITE. The one who may change its Config.
 
 What a setting is, is said in klani_resp.config, once. All who read `config.x` when they need it see a change
-at once; who made something of it (parsers, the engine) is told, and may refuse: then all is as it was before.
+at once; who made something of it (parsers, the engine) is told. Whoever may refuse is asked before anything
+is changed: what was done with a password cannot be undone by doing it with the former one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from klani_resp.config import LIVE, Config, Redis
 from klani_resp.files import replace_file
 from storage.engine import EngineOptions
 
+Asked = Callable[[Config], None]
 Told = Callable[[Config], None]
 INTEGER_MAX = (1 << 63) - 1
 SHOWN_CHARS_MAX = 128
@@ -41,10 +43,19 @@ _VALUE = r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s#'\"]+"
 
 
 class Refused(CommandError):
-    """A value that a setting cannot have, in Redis's words."""
+    """A value that a setting cannot have, in Redis's words; `name` as the client asked for it."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+
+
+class Unfit(Exception):
+    """A value that the server cannot have at the moment; `name` is that in Config."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name}: {why}")
+        self.name = name
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,8 @@ class Setting:
                 raise Refused(asked, f"argument(s) must be one of the following: {', '.join(self.choices)}")
             return text.lower()
         if self.kind is str:
+            if not is_utf8(text):  # the TOML file could not have it
+                raise Refused(asked, "argument must be UTF-8")
             return text
         if self.kind is bool:
             if text.lower() not in ("yes", "no"):
@@ -94,6 +107,15 @@ class Setting:
         if _integer(text):
             return int(text)
         raise Refused(asked, "argument couldn't be parsed into an integer")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether it is that of bytes which were, by `surrogateescape`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _declared() -> dict[str, Setting]:
@@ -133,12 +155,22 @@ def _told(setting: Setting, value: object) -> str:
 class Settings:
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._asked: list[Asked] = []
         self._told: list[Told] = []
+        self._told_last: list[Told] = []
         self.has_changed = False  # since the start
 
+    def ask(self, asked: Asked) -> None:
+        """`asked` is called with what shall be, before it is. It may raise Unfit."""
+        self._asked.append(asked)
+
     def tell(self, told: Told) -> None:
-        """`told` is called after each change. It may raise Refused, but not for what was before."""
+        """`told` is called after each change, and must not fail."""
         self._told.append(told)
+
+    def tell_last(self, told: Told) -> None:
+        """As `tell`, for what cannot be taken back: no other one can fail behind it."""
+        self._told_last.append(told)
 
     def shown(self) -> dict[str, str]:
         """By all names: ours, with dashes, and Redis's."""
@@ -162,22 +194,32 @@ class Settings:
                 raise Refused(asked, "duplicate parameter")
             chosen[setting.name] = (setting, text, name)
         values = {name: setting.parse(text, asked) for name, (setting, text, asked) in chosen.items()}
+        wanted = msgspec.structs.replace(self._config, **values)
+        try:
+            for asked_one in self._asked:
+                asked_one(wanted)
+        except Unfit as unfit:
+            asked = chosen[unfit.name][2] if unfit.name in chosen else unfit.name
+            raise Refused(asked, unfit.why) from unfit
+        self._put_in_force(values)
+        self.has_changed = True
+
+    def _put_in_force(self, values: dict[str, Any]) -> None:
         before = {name: getattr(self._config, name) for name in values}
         self._put(values)
         try:
             self._tell_all()
-        except Refused:
+        except Exception:  # a bug: what is shown shall be what holds
             self._put(before)
             self._tell_all()
             raise
-        self.has_changed = True
 
     def _put(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             msgspec.structs.force_setattr(self._config, name, value)
 
     def _tell_all(self) -> None:
-        for told in self._told:
+        for told in (*self._told, *self._told_last):
             told(self._config)
 
     def rewriting(self) -> Callable[[], None]:

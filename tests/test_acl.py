@@ -309,7 +309,7 @@ def test_a_password_for_the_default_user_while_it_runs() -> None:
     guest = new_session(app)
     ask(operator, "ACL", "SETUSER", "default", "nopass")
     assert ask(guest, "PING") == "PONG", "no password is needed any more"
-    app.access.require_password(b"again")
+    assert ask(operator, "CONFIG", "SET", "requirepass", "again") == "OK"
     assert ask(new_session(app), "PING") == NOAUTH
 
 

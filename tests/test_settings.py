@@ -17,7 +17,7 @@ from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
 from klani_resp.sessions.session import Session
-from klani_resp.settings import DECLARED, FIXED, Refused, Settings, rewritten
+from klani_resp.settings import DECLARED, FIXED, Refused, Settings, Unfit, rewritten
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk
 from tests.in_memory import new_app, new_session
@@ -123,21 +123,25 @@ def test_what_is_refused_changes_nothing(
     assert msgspec.structs.asdict(app.config) == before
 
 
-def test_whoever_refuses_what_it_is_told_undoes_it_all() -> None:
+def test_whoever_may_refuse_is_asked_before_anything_is_changed() -> None:
     config = Config()
     settings = Settings(config)
-    seen = []
+    seen: list[int] = []
 
-    def told(config: Config) -> None:
-        seen.append(config.lease_ms)
-        if config.connections_max > 20:
-            raise Refused("connections_max", "too many")
+    def asked(wanted: Config) -> None:
+        assert config.lease_ms == 10_000
+        if wanted.connections_max > 20:
+            raise Unfit("connections_max", "too many")
 
-    settings.tell(told)
-    with pytest.raises(Refused, match="too many"):
+    settings.tell_last(lambda config: seen.append(-config.lease_ms))
+    settings.tell(lambda config: seen.append(config.lease_ms))
+    settings.ask(asked)
+    with pytest.raises(Refused, match=r"argument 'maxclients'\) - too many"):
         settings.change([("lease_ms", "5"), ("maxclients", "30")])
     assert (config.lease_ms, config.connections_max) == (10_000, 10_000)
-    assert seen == [5, 10_000]
+    assert seen == []
+    settings.change([("lease_ms", "5"), ("maxclients", "20")])
+    assert seen == [5, -5]
 
 
 def test_the_engine_is_told(app: App, session: Session) -> None:

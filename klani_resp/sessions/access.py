@@ -77,13 +77,16 @@ class Access:
         except (UsersError, OSError) as error:
             raise AccessError(str(error)) from error
 
-    def retune(self, config: Config) -> None:
-        """The settings have changed: limits, and perhaps the default user's password."""
-        if config.requirepass != self._required:
-            self._required = config.requirepass
-            self.require_password(config.requirepass.encode())
+    def retune(self) -> None:
+        """The limits have changed."""
         for session in self._app.sessions.values():
             self._log_in(session, session.user)
+
+    def require(self, config: Config) -> None:
+        """The default user's password, if the setting was changed; until then that user is as ACL has it."""
+        if config.requirepass != self._required:
+            self._follow({self._users.require_password(config.requirepass.encode())})
+            self._required = config.requirepass
 
     # --- sessions -------------------------------------------------------------------------------------
 
@@ -170,10 +173,6 @@ class Access:
         except UsersError as error:
             raise CommandError(f"ERR {error}") from error
         self._follow({user})
-
-    def require_password(self, password: bytes) -> None:
-        """`requirepass`, while the server runs."""
-        self._follow({self._users.require_password(password)})
 
     def delete_users(self, names: list[bytes], asked_by: Client) -> int:
         try:
