@@ -97,7 +97,7 @@ def test_set(app: App, session: Session, name: str, text: str, ours: str, value:
         (("checkpoint_bytes", "-1"), FAILED.format("checkpoint_bytes", "argument must be a memory value")),
         (
             ("maxclients", "0"),
-            FAILED.format("maxclients", f"argument must be between 1 and {2**63 - 1} inclusive"),
+            FAILED.format("maxclients", f"argument must be between 1 and {2**32 - 1} inclusive"),
         ),
         (
             ("loglevel", "loud"),
@@ -165,10 +165,46 @@ def test_a_store_that_loads_hears_of_it_when_it_is_there() -> None:
 
 def test_parsers_are_told(app: App, session: Session) -> None:
     other = new_session(app)
-    assert ask(session, "CONFIG", "SET", "arguments_max", "4") == "+OK\r\n"
+    assert ask(session, "CONFIG", "SET", "arguments_max", "64") == "+OK\r\n"
     for one in (other, new_session(app)):
-        assert ask(one, "PING", "a", "b", "c").startswith("-ERR wrong number")
-        assert ask(one, "PING", "a", "b", "c", "d") == "-ERR Protocol error: invalid multibulk length\r\n"
+        assert ask(one, "PING", *["a"] * 63).startswith("-ERR wrong number")
+        assert ask(one, "PING", *["a"] * 64) == "-ERR Protocol error: invalid multibulk length\r\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("proto-max-bulk-len", 64 << 10),
+        ("client-query-buffer-limit", 64 << 10),
+        ("output_bytes_max", 64 << 10),
+        ("arguments_max", 64),
+    ],
+)
+def test_nobody_is_locked_out_for_good(session: Session, name: str, least: int) -> None:
+    before = got(session, name)
+    for text in ("1", str(least - 1)):
+        refusal = ask(session, "CONFIG", "SET", name, text)
+        assert refusal.startswith(
+            "-" + f"ERR {FAILED.format(name, f'argument must be between {least} and ')}"
+        )
+    assert got(session, name) == before
+    assert ask(session, "CONFIG", "SET", name, str(least)) == "+OK\r\n"
+    assert ask(session, "CONFIG", "SET", name, before[name]) == "+OK\r\n", "there is a way back"
+
+
+def test_a_server_serves_with_the_most_of_everything(start: Callable[..., Server], tmp_path: Path) -> None:
+    static = ("receive_bytes_max", "busy_ms_max", "listen_backlog_connections", "onlooker_request_bytes_max")
+    path = tmp_path / "klani.toml"
+    path.write_text("".join(f"{name} = {DECLARED[name].high}\n" for name in static))
+    running = start(f"--config={path}")
+    with redis.Redis(port=running.port) as client:
+        for setting in DECLARED.values():
+            if setting.is_live and setting.high is not None and setting.name != "connections_max":
+                assert client.config_set(setting.name, int(setting.high)), setting.name
+                with redis.Redis(port=running.port) as other:
+                    assert other.ping() and other.echo("x" * 100_000)
+    running.process.terminate()
+    assert running.process.wait(20) == 0
 
 
 def test_a_log_level(app: App, session: Session, start: Callable[..., Server]) -> None:
@@ -176,7 +212,7 @@ def test_a_log_level(app: App, session: Session, start: Callable[..., Server]) -
     with redis.Redis(port=running.port) as client:
         assert client.config_set("loglevel", "warning")
         with pytest.raises(redis.ResponseError, match="not able to handle the specified number of clients"):
-            client.config_set("maxclients", 2**40)
+            client.config_set("maxclients", 2**32 - 1)
         assert client.config_get("maxclients", "loglevel") == {"maxclients": "10000", "loglevel": "warning"}
     running.process.terminate()
     assert running.process.wait(20) == 0
