@@ -94,6 +94,7 @@ class App:
         self._retune(config)
         self.settings.tell(self._retune)
         self.settings.tell_last(self.access.require)
+        self.settings.users = self.access.as_settings
 
     def _retune(self, config: Config) -> None:
         """What is copied of the settings, anew."""

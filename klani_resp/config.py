@@ -182,7 +182,7 @@ def from_mapping(values: dict[str, object]) -> Config:
 
 def from_file(path: Path) -> dict[str, object]:
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     try:

@@ -8,7 +8,6 @@ is changed: what was done with a password cannot be undone by doing it with the 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import msgspec
 
 from commands.spec import CommandError
 from klani_resp.config import LIVE, Config, Redis
-from klani_resp.files import replace_file
+from klani_resp.rewrite import rewrite
 from storage.engine import EngineOptions
 
 Asked = Callable[[Config], None]
@@ -39,7 +38,6 @@ FIXED = {
 _integer = re.compile(r"0|-?[1-9][0-9]{0,18}").fullmatch
 _decimal = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?").fullmatch
 _memory = re.compile(r"([0-9]{1,19})([a-z]{0,2})", re.IGNORECASE).fullmatch
-_VALUE = r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s#'\"]+"
 
 
 class Refused(CommandError):
@@ -159,6 +157,8 @@ class Settings:
         self._told: list[Told] = []
         self._told_last: list[Told] = []
         self.has_changed = False  # since the start
+        # As they are now: ACL changes them, not CONFIG SET. Whoever keeps them sets it.
+        self.users: Callable[[], tuple[str, ...]] = lambda: config.users
 
     def ask(self, asked: Asked) -> None:
         """`asked` is called with what shall be, before it is. It may raise Unfit."""
@@ -226,48 +226,9 @@ class Settings:
         """What writes the settings as they are now to the file of the start; it blocks."""
         if not self._config.config_file:
             raise CommandError("ERR The server is running without a config file")
-        values = msgspec.structs.asdict(self._config)
+        values = msgspec.structs.asdict(self._config) | {"users": self.users()}
         path = Path(values.pop("config_file"))
-        return lambda: _rewrite(path, values)
-
-
-def _rewrite(path: Path, values: dict[str, Any]) -> None:
-    try:
-        text = rewritten(path.read_text(), values)
-        replace_file(path, text.encode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise CommandError(f"ERR Rewriting config file: {reason}") from error
-
-
-def rewritten(text: str, values: dict[str, Any]) -> str:
-    """The file with these values: its own lines, comments and order where they are; behind them what is new.
-
-    As in Redis, a setting that has its default is added nowhere. Raises CommandError for a file whose form is
-    such that the outcome would say something else.
-    """
-    there = tomllib.loads(text)
-    lines = text.splitlines()
-    defaults = msgspec.structs.asdict(Config())
-    for name, value in values.items():
-        if name not in there:
-            if value != defaults[name]:
-                lines.append(f"{name} = {_toml(value)}")
-        elif there[name] != value:
-            assigned = re.compile(rf"(\s*{name}\s*=\s*)(?:{_VALUE})(\s*(?:#.*)?)")
-            for i, line in enumerate(lines):
-                if found := assigned.fullmatch(line):
-                    lines[i] = f"{found[1]}{_toml(value)}{found[2]}"
-    outcome = "".join(line + "\n" for line in lines)
-    wanted = {name: values[name] for name in values if name in there or values[name] != defaults[name]}
-    if {name: value for name, value in tomllib.loads(outcome).items() if name in values} != wanted:
-        raise CommandError("ERR Rewriting config file: its form is not understood, nothing was written")
-    return outcome
-
-
-def _toml(value: object) -> str:
-    """Numbers, booleans, strings and lists of strings are written as in JSON."""
-    return msgspec.json.encode(value).decode()
+        return lambda: rewrite(path, values)
 
 
 def engine_options(config: Config) -> EngineOptions:

@@ -16,8 +16,9 @@ from commands.spec import CommandError
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
+from klani_resp.rewrite import rewritten
 from klani_resp.sessions.session import Session
-from klani_resp.settings import DECLARED, FIXED, Refused, Settings, Unfit, rewritten
+from klani_resp.settings import DECLARED, FIXED, Refused, Settings, Unfit
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk
 from tests.in_memory import new_app, new_session
@@ -251,6 +252,35 @@ def test_a_rewritten_file_keeps_what_a_person_wrote() -> None:
         "bulk_bytes_max = 7\n"
     )
     assert rewritten(outcome, values) == outcome
+
+
+USERS = """\
+users = [  # of the hall
+    "ann on nopass ~x[ab] +@all",  # ] is no end
+    'bob off',
+]  # end
+port = 7
+"""
+
+
+def test_a_list_is_rewritten_whole() -> None:
+    values = msgspec.structs.asdict(Config(port=7, users=("ann off", 'eve on >\x7f\u2028\u0085 ~"')))
+    outcome = rewritten(USERS, values)
+    assert outcome == ('users = [\n    "ann off",\n    "eve on >\\u007f\u2028\u0085 ~\\"",\n]\nport = 7\n')
+    assert rewritten(outcome, values) == outcome
+    assert rewritten(outcome, msgspec.structs.asdict(Config(port=7))) == "users = []\nport = 7\n"
+    one_line = rewritten("users = ['x']  # gone\n", msgspec.structs.asdict(Config(users=("y",))))
+    assert one_line == 'users = [\n    "y",\n]\n'
+
+
+@pytest.mark.parametrize(
+    "char", ["\u2028", "\x85", "\x0b", "\x1c", "\x7f", "\0", "\r", "\n", '"', "\\", "\U0001f600"]
+)
+def test_any_character_is_written_and_written_again(char: str) -> None:
+    values = msgspec.structs.asdict(Config(requirepass=f"a{char}b"))
+    outcome = rewritten("port = 7\n", values | {"port": 7})
+    assert tomllib.loads(outcome)["requirepass"] == f"a{char}b"
+    assert rewritten(outcome, values | {"port": 8}) == outcome.replace("7", "8", 1)
 
 
 def test_a_file_that_is_not_understood_is_left_alone() -> None:

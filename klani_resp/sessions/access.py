@@ -13,7 +13,7 @@ from commands.spec import Client, Command, CommandError, Flags, Job
 from klani_resp.acl.file import read, write
 from klani_resp.acl.guard import UserGuard
 from klani_resp.acl.log import AccessLog
-from klani_resp.acl.users import User, Users, UsersError
+from klani_resp.acl.users import DEFAULT, User, Users, UsersError
 from klani_resp.config import Config, ConfigError
 from klani_resp.protocol.parser import ParserLimits
 from klani_resp.sessions.dispatcher import View
@@ -87,6 +87,23 @@ class Access:
         if config.requirepass != self._required:
             self._follow({self._users.require_password(config.requirepass.encode())})
             self._required = config.requirepass
+
+    def as_settings(self) -> tuple[str, ...]:
+        """All users as `users` has them; none where they are in a file of their own, as in Redis.
+
+        The default user is left out where a start without it would make the same one.
+        """
+        if self._app.config.acl_file:
+            return ()
+        users, fresh = dict(self._users.lines()), Users(self._users.known)
+        if self._required:
+            fresh.require_password(self._required.encode())
+        if users[DEFAULT] == fresh.lines()[DEFAULT]:
+            del users[DEFAULT]
+        try:
+            return tuple(line.removeprefix(b"user ").decode() for line in users.values())
+        except UnicodeDecodeError as error:
+            raise CommandError(f"ERR Rewriting config file: a user has what is not UTF-8: {error}") from error
 
     # --- sessions -------------------------------------------------------------------------------------
 
