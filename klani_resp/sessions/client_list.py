@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from klani_resp.sessions.session import Session
 
 
-def client_line(session: Session) -> str:
+def client_line(session: Session, command: str) -> str:
     transaction, transport = session.transaction, session.transport
     input_bytes, output_bytes = session.input_bytes, session.line.waiting_bytes()
     queue_bytes = transaction.bytes if transaction.queue is not None else 0
@@ -40,7 +40,7 @@ def client_line(session: Session) -> str:
         "omem": output_bytes,
         "tot-mem": input_bytes + output_bytes + queue_bytes,
         "events": "r",
-        "cmd": session.last_name[:64].decode("ascii", "replace").lower() or "NULL",
+        "cmd": command or "NULL",
         "user": _text(session.user_name),
         "redir": -1,
         "resp": session.protocol,
