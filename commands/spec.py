@@ -163,6 +163,14 @@ class RawReply(bytes):
 
 
 @dataclass(slots=True)
+class Constant:
+    """A value within a reply that is always the same: it is encoded once, not at each call."""
+
+    value: Any
+    encoded: dict[int, bytes] = field(default_factory=dict)  # by protocol; the encoder's
+
+
+@dataclass(slots=True)
 class Context:
     """What a handler may use: the store, the client it serves, the process around it."""
 

@@ -380,6 +380,18 @@ def test_a_bug_ends_its_connection_only(
     talk(new_session(app), SCHEMA + "> PING\n< +PONG")
 
 
+def test_bugs_do_not_fill_the_log(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    def run(context: Context, argv: list[bytes]) -> bytes:
+        raise ZeroDivisionError
+
+    app.dispatcher.tables[2][b"ECHO"] = run
+    for _ in range(50):
+        assert new_session(app).receive(b"ECHO a\r\n") == b"-ERR internal error\r\n"
+    (record,) = caplog.records
+    assert record.getMessage() == "bug in b'ECHO' of client 1: its connection is closed"
+    assert record.exc_info is not None
+
+
 class BrokenParser(RequestParser):
     """Finds a bug in itself: at the word `bug`, with bytes of this client left in the reader of all."""
 

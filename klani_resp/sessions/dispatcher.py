@@ -100,6 +100,7 @@ class Dispatcher:
         self._views: WeakSet[View] = WeakSet()
         self.nobody = self.view(Nobody())
         self.speaks_otherwise = Sometimes()
+        self.bugs = Sometimes()  # a client may know how to bring one about, and do so without end
         for protocol in PROTOCOLS:
             self._fill(protocol)
 

@@ -107,7 +107,7 @@ class Session:
         try:
             requests = self._parser.feed(data) if data or self._parser.has_more else []
         except Exception:
-            log.exception("bug in the parser of client %d: its connection is closed", self.id)
+            self._log_bug("the parser")
             self._parser.fail(ParserBug("internal error"))
             requests = []
         if not self._parser.is_between:
@@ -155,10 +155,14 @@ class Session:
 
     def _bug(self, argv: Request) -> bytes:
         """To be called while the exception is handled."""
-        log.exception("bug in %r of client %d: its connection is closed", argv[0][:64], self.id)
+        self._log_bug(repr(argv[0][:64]))
         self._context.engine.note(self._context.engine.appended)
         self.close_after_reply()
         return INTERNAL_ERROR
+
+    def _log_bug(self, where: str) -> None:
+        """Above all the traceback, once a minute."""
+        self._dispatcher.bugs.bug(log, "bug in %s of client %d: its connection is closed", where, self.id)
 
     def _turn(self, context: Context, requests: list[Request]) -> list[bytes]:
         """As many commands as one turn may do; the others wait in `_pending`."""
@@ -240,7 +244,7 @@ class Session:
         except (CommandError, StoreError) as error:
             reply = refused(engine, error, ending.statistics)
         except Exception:
-            log.exception("bug in a job of client %d: its connection is closed", self.id)
+            self._log_bug("a job")
             reply = INTERNAL_ERROR
             self.close_after_reply()
         ending.statistics.took(time.perf_counter_ns() - suspended.began_ns, context, suspended.argv)
