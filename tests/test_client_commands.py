@@ -14,6 +14,7 @@ import redis
 from klani_resp.app import App
 from klani_resp.config import Config
 from klani_resp.sessions.session import Session
+from klani_resp.sessions.transaction import ARGUMENT_BYTES, WATCHED_BYTES
 from klani_resp.sessions.transport import Line, Transport
 from tests.conftest import frame
 from tests.in_memory import new_app, new_session
@@ -185,7 +186,8 @@ def test_list_has_redis_s_fields(session: Session) -> None:
     assert names[: len(FIELDS_74)] == FIELDS_74
     facts = dict(part.split("=") for part in line.split())
     assert (facts["name"], facts["flags"], facts["multi"], facts["watch"]) == ("till", "x", "1", "1")
-    assert (facts["cmd"], int(facts["multi-mem"])) == ("ping", 4)
+    memory = 4 + ARGUMENT_BYTES + WATCHED_BYTES
+    assert (facts["cmd"], int(facts["multi-mem"]), int(facts["tot-mem"])) == ("ping", memory, memory)
 
 
 def test_list_tells_the_last_command_and_what_waits(session: Session) -> None:
@@ -193,6 +195,20 @@ def test_list_tells_the_last_command_and_what_waits(session: Session) -> None:
     session.receive(b"ECHO a\r\nPING\r\nEC")
     assert "cmd=ping" in session.describe()
     assert "qbuf=2 " in session.describe()
+
+
+NAMED = [("CLIENT", "SETNAME"), ("CLIENT", "SETINFO", "LIB-NAME"), ("CLIENT", "SETINFO", "LIB-VER")]
+
+
+@pytest.mark.parametrize("words", [*NAMED, ("HELLO", "2", "SETNAME")])
+def test_a_name_has_a_length(session: Session, words: tuple[str, ...]) -> None:
+    assert not session.receive(frame(*words, "x" * 1024)).startswith(b"-")
+    what = {"LIB-NAME": "lib-name", "LIB-VER": "lib-ver"}.get(words[-1], "Client names")
+    for length in (1025, 1_000_000):
+        refusal = session.receive(frame(*words, "x" * length)).decode()
+        assert refusal == f"-ERR {what} cannot have more than 1024 bytes.\r\n"
+    for name in ("a b", "a\n", "\x7f", "é"):
+        assert b" cannot contain spaces" in session.receive(frame(*words, name))
 
 
 @pytest.mark.parametrize(

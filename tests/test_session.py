@@ -168,7 +168,7 @@ def test_multi_takes_effect_as_one(session: Session) -> None:
 
 
 def test_a_queue_has_limits() -> None:
-    session = new_session(new_app(transaction_commands_max=2, transaction_bytes_max=20))
+    session = new_session(new_app(transaction_commands_max=2, transaction_bytes_max=150))
     aborted = "< -EXECABORT Transaction discarded because of previous errors."
     talk(session, f"> MULTI\n> PING\n> PING\n> PING\n> EXEC\n{_queued(2)}\n{aborted}")
     talk(session, f"> MULTI\n> PING\n> ECHO {'x' * 20}\n> EXEC\n{_queued(1)}\n{aborted}")
