@@ -250,8 +250,10 @@ class Command:
         """What may be shown of a call to whoever looks on; `argv` has the name."""
         if self.flags & Flags.SECRET:
             return [argv[0], *[REDACTED] * (len(argv) - 1)]
-        member = self.family.get(argv[1]) if self.family is not None and len(argv) > 1 else None
-        if member is not None and member.flags & Flags.SECRET:
+        if self.family is None or len(argv) < 2:
+            return argv
+        member = self.family.get(argv[1])
+        if member is None or member.flags & Flags.SECRET:  # behind a mistyped SETUSER stands a password
             return [*argv[:2], *[REDACTED] * (len(argv) - 2)]
         return argv
 

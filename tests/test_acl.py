@@ -484,7 +484,9 @@ def test_the_log_of_refusals() -> None:
         ([b"ACL", b"setuser", b"u", b">s"], [b"ACL", b"setuser", b"(redacted)", b"(redacted)"]),
         ([b"CONFIG", b"SET", b"requirepass", b"s"], [b"CONFIG", b"SET", b"(redacted)", b"(redacted)"]),
         ([b"ACL", b"CAT", b"read"], [b"ACL", b"CAT", b"read"]),
-        ([b"ACL", b"NOPE", b"x"], [b"ACL", b"NOPE", b"x"]),
+        ([b"ACL", b"SETUSR", b"u", b">s"], [b"ACL", b"SETUSR", b"(redacted)", b"(redacted)"]),
+        ([b"CONFIG", b"STE", b"requirepass", b"s"], [b"CONFIG", b"STE", b"(redacted)", b"(redacted)"]),
+        ([b"CONFIG"], [b"CONFIG"]),
         ([b"KL.SEEK", b"7"], [b"KL.SEEK", b"7"]),
     ],
 )
