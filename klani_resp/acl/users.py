@@ -59,6 +59,8 @@ class Users:
 
     def change(self, name: bytes, rules: Iterable[bytes]) -> User:
         """A new user, or one that is there with these rules behind those it has. Raises UsersError."""
+        if not name:  # a line of a file could not have it
+            raise UsersError("Usernames can't be empty")
         if is_spaced(name):
             raise UsersError("Usernames can't contain spaces or null characters")
         user = self._users.get(name)

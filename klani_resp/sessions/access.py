@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from commands.access import permissions
-from commands.spec import Client, Command, CommandError, Flags, Job
+from commands.spec import Client, Command, CommandError, Flags, Job, Status
 from klani_resp.acl.file import read, write
 from klani_resp.acl.guard import UserGuard
 from klani_resp.acl.log import AccessLog
@@ -140,7 +140,7 @@ class Access:
             elif session.user is None and default.needs_no_password:
                 self._log_in(session, default)
 
-    def _end(self, users: set[User], asked_by: Client | None) -> None:
+    def _end(self, users: set[User], asked_by: Client) -> None:
         """Of users that are no more: nothing of theirs is executed, and all but the asker are cut off."""
         self._views = {user: view for user, view in self._views.items() if user not in users}
         for session in list(self._app.sessions.values()):
@@ -224,6 +224,8 @@ class Access:
             raise CommandError(f"ERR Command '{_shown(argv[0])}' not found")
         if not abs(command.arity) <= len(argv) or (command.arity > 0 and len(argv) > command.arity):
             raise CommandError(f"ERR wrong number of arguments for '{command.name.lower()}' command")
+        if command.family is not None and len(argv) > 1:
+            command.family.find(argv[1:])  # its arity
         guard = self._guard_of(user)
         is_ready = not self._app.is_loading or bool(command.flags & Flags.LOADING)
         check = guard.check(command, with_keys=is_ready)
@@ -241,7 +243,7 @@ class Access:
 
     # --- the ACL file ---------------------------------------------------------------------------------
 
-    def load(self) -> Job:
+    def load(self, asked_by: Client) -> Job:
         path = self._path()
 
         def run() -> bytes:
@@ -250,17 +252,17 @@ class Access:
             except OSError as error:
                 raise CommandError(f"ERR ACL LOAD: {path}: {error.strerror or error}") from error
 
-        return Job(run=run, finish=lambda text: self._loaded(text, str(path)))
+        return Job(run=run, finish=lambda text: self._loaded(text, str(path), asked_by))
 
-    def _loaded(self, text: bytes, source: str) -> str:
+    def _loaded(self, text: bytes, source: str, asked_by: Client) -> Status:
         try:
             found = self._users.parsed(text, source)
         except UsersError as error:
             raise CommandError(f"ERR {error} {NOTHING_CHANGED}") from error
         changed, gone = self._users.replace(found)
         self._follow(changed)
-        self._end(gone, None)
-        return "OK"
+        self._end(gone, asked_by)
+        return Status("OK")
 
     def save(self) -> Job:
         path, text = self._path(), b"".join(line + b"\n" for line in self._users.lines().values())
@@ -272,7 +274,7 @@ class Access:
                 log.warning("ACL SAVE: %s: %s", path, error)
                 raise CommandError(NOT_SAVED) from error
 
-        return Job(run=run, finish=lambda outcome: "OK")
+        return Job(run=run, finish=lambda outcome: Status("OK"))
 
     def _path(self) -> Path:
         if not self._app.config.acl_file:
