@@ -147,6 +147,8 @@ def _told(setting: Setting, value: object) -> str:
         return HIDDEN if value else ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return str(value)
 
 
