@@ -135,7 +135,7 @@ def log(context: Context, words: list[bytes]) -> list[dict[str, Any]] | Status:
     "LOAD", summary="Takes all users from the ACL file, or none when it is wrong.", flags=Flags.ADMIN
 )
 def load(context: Context, words: list[bytes]) -> Job:
-    return context.server.access.load()
+    return context.server.access.load(context.client)
 
 
 @_family.member("SAVE", summary="Writes all users to the ACL file.", flags=Flags.ADMIN)

@@ -29,6 +29,8 @@ HELLO_BEFORE_AUTH = (
 )
 # A number where Redis reads one: no leading zeros, no `-0`. KL commands are more liberal.
 _number = re.compile(rb"0|-?[1-9][0-9]{0,18}").fullmatch
+NAME_BYTES_MAX = 1024  # Redis takes any; but who has many connections would have many megabytes kept
+_is_printable = re.compile(rb"[!-~]*").fullmatch
 _INT_MAX = 2**31 - 1
 
 
@@ -53,7 +55,9 @@ def shown(text: bytes) -> str:
 
 def valid_name(text: bytes, what: str) -> bytes:
     """A client's or a library's name: printable, no spaces, as Redis has it."""
-    if any(not 33 <= byte <= 126 for byte in text):
+    if len(text) > NAME_BYTES_MAX:
+        raise CommandError(f"ERR {what} cannot have more than {NAME_BYTES_MAX} bytes.")
+    if not _is_printable(text):
         raise CommandError(f"ERR {what} cannot contain spaces, newlines or special characters.")
     return text
 

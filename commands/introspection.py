@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from commands.access import categories, shown_categories
@@ -12,6 +13,7 @@ from commands.spec import (
     Arg,
     Command,
     CommandError,
+    Constant,
     Context,
     Flags,
     Status,
@@ -35,26 +37,37 @@ def _find(name: bytes) -> Command | None:
     return REGISTERED.get(name.decode("utf-8", "surrogateescape").upper())
 
 
-def _info(spec: Command) -> list[Any]:
+@cache
+def _info(name: str) -> Constant:
     """The ten elements of COMMAND INFO."""
-    subcommands = [] if spec.family is None else [_member_info(spec, *one) for one in spec.family.members()]
-    return [
-        spec.name.lower(),
-        spec.arity,
-        flag_names(spec),
-        *spec.keys,
-        shown_categories(spec),
-        [],  # tips are for proxies of clusters
-        _key_specs(spec),
-        subcommands,
-    ]
+    spec = REGISTERED[name]
+    members = [] if spec.family is None else [_member_info(name, member) for member in spec.family.names]
+    return Constant(
+        [
+            name.lower(),
+            spec.arity,
+            flag_names(spec),
+            *spec.keys,
+            shown_categories(spec),
+            [],  # tips are for proxies of clusters
+            _key_specs(spec),
+            members,
+        ]
+    )
 
 
-def _member_info(spec: Command, name: str, member: Subcommand) -> list[Any]:
+@cache
+def _member_info(name: str, member_name: str) -> Constant | None:
+    spec = REGISTERED[name]
+    member = None if spec.family is None else spec.family.get(member_name.encode())
+    if member is None:
+        return None
     flags = spec.flags | member.flags
     shown = [Status(text) for flag, text in _FLAG_NAMES.items() if flags & flag]
     categories_of = [Status("@" + one) for one in categories(spec, flags)]
-    return [f"{spec.name}|{name}".lower(), member.arity, shown, 0, 0, 0, categories_of, [], [], []]
+    return Constant(
+        [f"{name}|{member_name}".lower(), member.arity, shown, 0, 0, 0, categories_of, [], [], []]
+    )
 
 
 def _key_flags(spec: Command) -> list[Status]:
@@ -118,27 +131,24 @@ def command_list(context: Context, words: list[bytes]) -> list[str]:
 
 
 @_family.member("INFO", syntax="[<name> ...]", summary="Arity, flags and key positions.", most=None)
-def command_info(context: Context, words: list[bytes]) -> list[list[Any] | None]:
-    if not words:
-        return [_info(spec) for spec in REGISTERED.values()]
-    return [_info_of(word) for word in words]
+def command_info(context: Context, words: list[bytes]) -> list[Constant | None]:
+    return [_info_of(word) for word in words] if words else list(map(_info, REGISTERED))
 
 
-def _info_of(name: bytes) -> list[Any] | None:
+def _info_of(name: bytes) -> Constant | None:
     """Of a command, or of `command|subcommand`."""
     whole, bar, part = name.partition(b"|")
     spec = _find(whole)
     if spec is None or not bar:
-        return None if spec is None else _info(spec)
-    if spec.family is None or (member := dict(spec.family.members()).get(part.decode().upper())) is None:
-        return None
-    return _member_info(spec, part.decode(), member)
+        return None if spec is None else _info(spec.name)
+    known = spec.family is not None and spec.family.get(part) is not None
+    return _member_info(spec.name, part.decode().upper()) if known else None
 
 
 @_family.member("DOCS", syntax="[<name> ...]", summary="Summaries and arguments.", most=None)
-def command_docs(context: Context, words: list[bytes]) -> dict[str, dict[str, Any]]:
+def command_docs(context: Context, words: list[bytes]) -> dict[str, Constant]:
     found = [_find(word) for word in words] if words else list(REGISTERED.values())
-    return {spec.name.lower(): _docs(spec) for spec in found if spec is not None}
+    return {spec.name.lower(): _docs(spec.name) for spec in found if spec is not None}
 
 
 @_family.member(
@@ -175,7 +185,9 @@ def _with_keys(words: list[bytes]) -> Command:
     return spec
 
 
-def _docs(spec: Command) -> dict[str, Any]:
+@cache
+def _docs(name: str) -> Constant:
+    spec = REGISTERED[name]
     docs: dict[str, Any] = {
         "summary": spec.summary,
         "since": spec.since,
@@ -184,12 +196,11 @@ def _docs(spec: Command) -> dict[str, Any]:
     }
     if spec.family is not None:
         docs["subcommands"] = {
-            f"{spec.name}|{name}".lower(): _member_docs(spec, member)
-            for name, member in spec.family.members()
+            f"{name}|{one}".lower(): _member_docs(spec, member) for one, member in spec.family.members()
         }
     elif spec.syntax:
         docs["arguments"] = arguments(spec.syntax)
-    return docs
+    return Constant(docs)
 
 
 def _member_docs(spec: Command, member: Subcommand) -> dict[str, Any]:
@@ -264,6 +275,4 @@ def _flagged(argument: dict[str, Any], flag: str) -> dict[str, Any]:
     categories=("connection",),
 )
 def command_(context: Context, words: list[bytes]) -> object:
-    if not words:
-        return [_info(spec) for spec in REGISTERED.values()]
-    return _family.run(context, words)
+    return _family.run(context, words) if words else list(map(_info, REGISTERED))

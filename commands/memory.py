@@ -25,8 +25,6 @@ def memory_usage(context: Context, words: list[bytes]) -> int | None:
     if len(words) == 3 and not words[2].isdigit():
         raise CommandError(NOT_AN_INTEGER)
     table, row = key_of(context.engine, words[0])
-    if not context.server.access.sees(context.client, table.name):
-        raise CommandError("NOPERM No permissions to access a key")
     if row not in table.rows.present:
         return None
     return table.schema.record_bytes
@@ -62,6 +60,7 @@ def memory_doctor(context: Context, words: list[bytes]) -> str:
     syntax="<subcommand> [<argument> ...]",
     args=(("words", Arg.REST),),
     least=1,
+    keys=(2, 2, 1),
     flags=Flags.READONLY,
     group="server",
     complexity="O(tables)",

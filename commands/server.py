@@ -78,7 +78,10 @@ def config_set(context: Context, words: list[bytes]) -> Status:
     return Status("OK")
 
 
-@_config.member("REWRITE", summary="Writes the settings to the TOML file of the start.")
+@_config.member(
+    "REWRITE",
+    summary="Writes the settings, and the users if no ACL file has them, to the TOML file of the start.",
+)
 def config_rewrite(context: Context, words: list[bytes]) -> Job:
     return Job(run=context.server.settings.rewriting(), finish=lambda _: Status("OK"))
 

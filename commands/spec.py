@@ -163,6 +163,14 @@ class RawReply(bytes):
 
 
 @dataclass(slots=True)
+class Constant:
+    """A value within a reply that is always the same: it is encoded once, not at each call."""
+
+    value: Any
+    encoded: dict[int, bytes] = field(default_factory=dict)  # by protocol; the encoder's
+
+
+@dataclass(slots=True)
 class Context:
     """What a handler may use: the store, the client it serves, the process around it."""
 
@@ -242,8 +250,10 @@ class Command:
         """What may be shown of a call to whoever looks on; `argv` has the name."""
         if self.flags & Flags.SECRET:
             return [argv[0], *[REDACTED] * (len(argv) - 1)]
-        member = self.family.get(argv[1]) if self.family is not None and len(argv) > 1 else None
-        if member is not None and member.flags & Flags.SECRET:
+        if self.family is None or len(argv) < 2:
+            return argv
+        member = self.family.get(argv[1])
+        if member is None or member.flags & Flags.SECRET:  # behind a mistyped SETUSER stands a password
             return [*argv[:2], *[REDACTED] * (len(argv) - 2)]
         return argv
 

@@ -93,11 +93,13 @@ class App:
         self.slicing = 0  # long replies being made in slices: the loop should not linger
         self._retune(config)
         self.settings.tell(self._retune)
+        self.settings.tell_last(self.access.require)
+        self.settings.users = self.access.as_settings
 
     def _retune(self, config: Config) -> None:
         """What is copied of the settings, anew."""
         self.limits = ParserLimits(config.arguments_max, config.bulk_bytes_max, config.request_bytes_max)
-        self.access.retune(config)
+        self.access.retune()
         self.slowlog.configure(config.slowlog_slower_than_us, config.slowlog_entries_max)
         self.latency.configure(config.latency_threshold_ms)
         if not self.is_loading:

@@ -28,9 +28,24 @@ class Live(Enum):
 
 
 LIVE = Live.LIVE
-Positive = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
-Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+# The most that C takes for an int, as the system's calls do.
+COUNT_MAX = (1 << 31) - 1
+FILE_BYTES_MAX = 1 << 40
+BYTES_MAX = 1 << 50
+YEAR_SECONDS = 31_536_000
+# Whoever set less could not be told to set more: no CONFIG SET would fit.
+LEAST_ARGUMENTS = 64
+LEAST_BYTES = 64 << 10
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
+Natural = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
+Bytes = Annotated[int, Meta(ge=1, le=BYTES_MAX)]
+BytesOrNone = Annotated[int, Meta(ge=0, le=BYTES_MAX)]
+ClientBytes = Annotated[int, Meta(ge=LEAST_BYTES, le=BYTES_MAX)]
+FileBytes = Annotated[int, Meta(ge=0, le=FILE_BYTES_MAX)]
+BufferBytes = Annotated[int, Meta(ge=1, le=16 << 20)]  # reserved whole, at each call
+Seconds = Annotated[float, Meta(ge=0, le=YEAR_SECONDS)]
+SomeSeconds = Annotated[float, Meta(gt=0, le=YEAR_SECONDS)]
 
 
 class ConfigError(Exception):
@@ -44,18 +59,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     bind: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 7700  # 0: any free one, named in the ready line
+    port: Port = 7700  # 0: any free one, named in the ready line
     tls_bind: str = ""  # as `bind` unless told
-    tls_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: there is no TLS
+    tls_port: Port = 0  # 0: there is no TLS
     tls_cert_file: str = ""
     tls_key_file: str = ""
     tls_ca_cert_file: str = ""  # whose signature a client's certificate bears
     tls_auth_clients: Literal["no", "optional", "yes"] = "yes"
-    tls_handshake_seconds_max: Annotated[float, Meta(gt=0)] = 10.0
+    tls_handshake_seconds_max: SomeSeconds = 10.0
     unixsocket: str = ""
     dir: Annotated[str, Meta(min_length=1)] = "data"
     metrics_bind: str = "127.0.0.1"
-    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # of /metrics, /healthz, /readyz; 0: there is none
+    metrics_port: Port = 0  # of /metrics, /healthz, /readyz; 0: there is none
     backup_dir: str = ""  # of KL.BACKUP; empty: there are no backups
     config_file: str = ""  # the TOML file that `--config` named: CONFIG REWRITE's
     loglevel: Annotated[Literal["debug", "verbose", "notice", "warning"], LIVE] = "notice"
@@ -65,14 +80,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lease_ms: Annotated[int, Meta(ge=1, le=86_400_000), LIVE] = 10_000
     # Requests and ended holds: for how long, and in how much memory; when it is full new ones are refused.
     remembered_hours: Annotated[float, Meta(ge=0.001, le=876_000), LIVE] = 24.0
-    remembered_bytes_max: Annotated[Natural, LIVE] = 512 << 20
-    checkpoint_bytes: Annotated[Positive, LIVE] = 64 << 20
-    segment_bytes: Annotated[int, Meta(ge=1 << 16)] = 64 << 20  # of a file of the log
-    ballast_bytes: Natural = 64 << 20  # kept back for a full disk; 0: nothing is
+    remembered_bytes_max: Annotated[BytesOrNone, LIVE] = 512 << 20
+    checkpoint_bytes: Annotated[Bytes, LIVE] = 64 << 20
+    segment_bytes: Annotated[int, Meta(ge=1 << 16, le=FILE_BYTES_MAX)] = 64 << 20  # of a file of the log
+    ballast_bytes: FileBytes = 64 << 20  # kept back for a full disk; 0: nothing is
     history_keep_days: Annotated[float, Meta(ge=0, le=36_500), LIVE] = (
         7.0  # of segments that the log let go of
     )
-    history_bytes_max: Annotated[Natural, LIVE] = 1 << 30  # of them all; 0: none is kept
+    history_bytes_max: Annotated[BytesOrNone, LIVE] = 1 << 30  # of them all; 0: none is kept
 
     # docs/security.md. There is no option for a password: all users of the machine see command lines.
     requirepass: Annotated[str, LIVE] = ""  # of the default user
@@ -80,48 +95,50 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     acl_file: Annotated[str, Redis("aclfile")] = ""
     protected_mode: Annotated[bool, LIVE] = True  # without a password of the default user: loopback alone
     before_auth_arguments_max: Positive = 10
-    before_auth_bulk_bytes_max: Positive = 16 << 10
-    before_auth_output_bytes_max: Positive = 64 << 10
+    before_auth_bulk_bytes_max: Bytes = 16 << 10
+    before_auth_output_bytes_max: Bytes = 64 << 10
 
     # 0: every command is noted, -1: none.
-    slowlog_slower_than_us: Annotated[int, Meta(ge=-1), LIVE, Redis("slowlog-log-slower-than")] = 10_000
+    slowlog_slower_than_us: Annotated[
+        int, Meta(ge=-1, le=(1 << 63) - 1), LIVE, Redis("slowlog-log-slower-than")
+    ] = 10_000
     slowlog_entries_max: Annotated[Natural, LIVE, Redis("slowlog-max-len")] = 128
     # From here on LATENCY notes something; 0: never.
     latency_threshold_ms: Annotated[Natural, LIVE, Redis("latency-monitor-threshold")] = 0
 
-    connections_max: Annotated[Positive, LIVE, Redis("maxclients")] = 10_000
+    connections_max: Annotated[int, Meta(ge=1, le=(1 << 32) - 1), LIVE, Redis("maxclients")] = 10_000
     listen_backlog_connections: Annotated[Positive, Redis("tcp-backlog")] = 511
-    output_bytes_max: Annotated[Positive, LIVE] = 64 << 20  # replies that wait for one connection
+    output_bytes_max: Annotated[ClientBytes, LIVE] = 64 << 20  # replies that wait for one connection
     # Not yet on disk; above it who waits for that is not read.
-    waiting_log_bytes_max: Annotated[Positive, LIVE] = 64 << 20
+    waiting_log_bytes_max: Annotated[Bytes, LIVE] = 64 << 20
     idle_seconds_max: Annotated[Seconds, LIVE, Redis("timeout")] = 0.0  # without a byte; 0: any time
     request_seconds_max: Annotated[Seconds, LIVE] = 60.0  # from first byte to last; 0: any time
 
     board_bind: str = "127.0.0.1"
-    board_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # of the live board; 0: there is none
+    board_port: Port = 0  # of the live board; 0: there is none
     board_table: str = ""  # that it shows; empty: the default table
     board_sold: Annotated[str, Meta(pattern=r"^\S+ \S+\Z")] = "is_booked 1"  # an indexed field and its value
     # Of the metrics port and of the board, each.
-    onlooker_connections_max: Positive = 16
-    onlooker_request_bytes_max: Positive = 8 << 10
-    onlooker_request_seconds_max: Annotated[float, Meta(gt=0)] = 10.0  # its answer included
+    onlooker_connections_max: Annotated[int, Meta(ge=1, le=65_536)] = 16
+    onlooker_request_bytes_max: BufferBytes = 8 << 10
+    onlooker_request_seconds_max: SomeSeconds = 10.0  # its answer included
 
     # The longest command of the contract has some 1,300 words: KL.CLAIM with 64 fields, SET and 1,000 ids.
     # A word is 6 bytes or more: below a sixth of `receive_bytes_max` no turn could be parsed in one go.
-    arguments_max: Annotated[Positive, LIVE] = 4096
-    bulk_bytes_max: Annotated[Positive, LIVE, Redis("proto-max-bulk-len")] = 1 << 20
-    request_bytes_max: Annotated[Positive, LIVE, Redis("client-query-buffer-limit")] = 4 << 20
+    arguments_max: Annotated[int, Meta(ge=LEAST_ARGUMENTS, le=COUNT_MAX), LIVE] = 4096
+    bulk_bytes_max: Annotated[ClientBytes, LIVE, Redis("proto-max-bulk-len")] = 1 << 20
+    request_bytes_max: Annotated[ClientBytes, LIVE, Redis("client-query-buffer-limit")] = 4 << 20
     transaction_commands_max: Annotated[Positive, LIVE] = 10_000
-    transaction_bytes_max: Annotated[Positive, LIVE] = 16 << 20
+    transaction_bytes_max: Annotated[Bytes, LIVE] = 16 << 20
     watched_keys_max: Annotated[Positive, LIVE] = 10_000
 
     # What one connection, and one turn of the loop, may take before the others have theirs.
-    receive_bytes_max: Positive = 8 << 10
+    receive_bytes_max: BufferBytes = 8 << 10
     turn_commands_max: Annotated[Positive, LIVE] = 1024
     turn_us_max: Annotated[Positive, LIVE] = 50  # looked at every few commands
-    turn_reply_bytes_max: Annotated[Positive, LIVE] = 256 << 10
-    turn_events_max: Annotated[Positive, LIVE] = 512
-    busy_ms_max: Positive = 4
+    turn_reply_bytes_max: Annotated[Bytes, LIVE] = 256 << 10
+    turn_events_max: Annotated[int, Meta(ge=1, le=65_536), LIVE] = 512
+    busy_ms_max: Annotated[int, Meta(ge=1, le=1000)] = 4
 
     drain_seconds_max: Annotated[Seconds, LIVE] = 10.0
 
@@ -165,7 +182,7 @@ def from_mapping(values: dict[str, object]) -> Config:
 
 def from_file(path: Path) -> dict[str, object]:
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     try:

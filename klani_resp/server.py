@@ -94,7 +94,7 @@ class Server:
         self._app = App(config)
         set_loglevel(config)
         self._app.settings.tell(set_loglevel)
-        self._app.settings.tell(refuse_more_than_fit)
+        self._app.settings.ask(refuse_more_than_fit)
         self._doorbell = Doorbell()
         self._reactor = Reactor(self._app, self._doorbell) if use_epoll else None
         self._committer: Committer | None = None

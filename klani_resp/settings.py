@@ -1,13 +1,13 @@
 """The settings of a server that runs: CONFIG GET, SET and REWRITE. The one who may change its Config.
 
 What a setting is, is said in klani_resp.config, once. All who read `config.x` when they need it see a change
-at once; who made something of it (parsers, the engine) is told, and may refuse: then all is as it was before.
+at once; who made something of it (parsers, the engine) is told. Whoever may refuse is asked before anything
+is changed: what was done with a password cannot be undone by doing it with the former one.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,10 @@ import msgspec
 
 from commands.spec import CommandError
 from klani_resp.config import LIVE, Config, Redis
-from klani_resp.files import replace_file
+from klani_resp.rewrite import rewrite
 from storage.engine import EngineOptions
 
+Asked = Callable[[Config], None]
 Told = Callable[[Config], None]
 INTEGER_MAX = (1 << 63) - 1
 SHOWN_CHARS_MAX = 128
@@ -37,14 +38,22 @@ FIXED = {
 _integer = re.compile(r"0|-?[1-9][0-9]{0,18}").fullmatch
 _decimal = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?").fullmatch
 _memory = re.compile(r"([0-9]{1,19})([a-z]{0,2})", re.IGNORECASE).fullmatch
-_VALUE = r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|[^\s#'\"]+"
 
 
 class Refused(CommandError):
-    """A value that a setting cannot have, in Redis's words."""
+    """A value that a setting cannot have, in Redis's words; `name` as the client asked for it."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
+
+
+class Unfit(Exception):
+    """A value that the server cannot have at the moment; `name` is that in Config."""
+
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name}: {why}")
+        self.name = name
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,8 @@ class Setting:
                 raise Refused(asked, f"argument(s) must be one of the following: {', '.join(self.choices)}")
             return text.lower()
         if self.kind is str:
+            if not is_utf8(text):  # the TOML file could not have it
+                raise Refused(asked, "argument must be UTF-8")
             return text
         if self.kind is bool:
             if text.lower() not in ("yes", "no"):
@@ -94,6 +105,15 @@ class Setting:
         if _integer(text):
             return int(text)
         raise Refused(asked, "argument couldn't be parsed into an integer")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether it is that of bytes which were, by `surrogateescape`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _declared() -> dict[str, Setting]:
@@ -127,18 +147,32 @@ def _told(setting: Setting, value: object) -> str:
         return HIDDEN if value else ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return str(value)
 
 
 class Settings:
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._asked: list[Asked] = []
         self._told: list[Told] = []
+        self._told_last: list[Told] = []
         self.has_changed = False  # since the start
+        # As they are now: ACL changes them, not CONFIG SET. Whoever keeps them sets it.
+        self.users: Callable[[], tuple[str, ...]] = lambda: config.users
+
+    def ask(self, asked: Asked) -> None:
+        """`asked` is called with what shall be, before it is. It may raise Unfit."""
+        self._asked.append(asked)
 
     def tell(self, told: Told) -> None:
-        """`told` is called after each change. It may raise Refused, but not for what was before."""
+        """`told` is called after each change, and must not fail."""
         self._told.append(told)
+
+    def tell_last(self, told: Told) -> None:
+        """As `tell`, for what cannot be taken back: no other one can fail behind it."""
+        self._told_last.append(told)
 
     def shown(self) -> dict[str, str]:
         """By all names: ours, with dashes, and Redis's."""
@@ -162,70 +196,41 @@ class Settings:
                 raise Refused(asked, "duplicate parameter")
             chosen[setting.name] = (setting, text, name)
         values = {name: setting.parse(text, asked) for name, (setting, text, asked) in chosen.items()}
+        wanted = msgspec.structs.replace(self._config, **values)
+        try:
+            for asked_one in self._asked:
+                asked_one(wanted)
+        except Unfit as unfit:
+            asked = chosen[unfit.name][2] if unfit.name in chosen else unfit.name
+            raise Refused(asked, unfit.why) from unfit
+        self._put_in_force(values)
+        self.has_changed = True
+
+    def _put_in_force(self, values: dict[str, Any]) -> None:
         before = {name: getattr(self._config, name) for name in values}
         self._put(values)
         try:
             self._tell_all()
-        except Refused:
+        except Exception:  # a bug: what is shown shall be what holds
             self._put(before)
             self._tell_all()
             raise
-        self.has_changed = True
 
     def _put(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             msgspec.structs.force_setattr(self._config, name, value)
 
     def _tell_all(self) -> None:
-        for told in self._told:
+        for told in (*self._told, *self._told_last):
             told(self._config)
 
     def rewriting(self) -> Callable[[], None]:
         """What writes the settings as they are now to the file of the start; it blocks."""
         if not self._config.config_file:
             raise CommandError("ERR The server is running without a config file")
-        values = msgspec.structs.asdict(self._config)
+        values = msgspec.structs.asdict(self._config) | {"users": self.users()}
         path = Path(values.pop("config_file"))
-        return lambda: _rewrite(path, values)
-
-
-def _rewrite(path: Path, values: dict[str, Any]) -> None:
-    try:
-        text = rewritten(path.read_text(), values)
-        replace_file(path, text.encode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise CommandError(f"ERR Rewriting config file: {reason}") from error
-
-
-def rewritten(text: str, values: dict[str, Any]) -> str:
-    """The file with these values: its own lines, comments and order where they are; behind them what is new.
-
-    As in Redis, a setting that has its default is added nowhere. Raises CommandError for a file whose form is
-    such that the outcome would say something else.
-    """
-    there = tomllib.loads(text)
-    lines = text.splitlines()
-    defaults = msgspec.structs.asdict(Config())
-    for name, value in values.items():
-        if name not in there:
-            if value != defaults[name]:
-                lines.append(f"{name} = {_toml(value)}")
-        elif there[name] != value:
-            assigned = re.compile(rf"(\s*{name}\s*=\s*)(?:{_VALUE})(\s*(?:#.*)?)")
-            for i, line in enumerate(lines):
-                if found := assigned.fullmatch(line):
-                    lines[i] = f"{found[1]}{_toml(value)}{found[2]}"
-    outcome = "".join(line + "\n" for line in lines)
-    wanted = {name: values[name] for name in values if name in there or values[name] != defaults[name]}
-    if {name: value for name, value in tomllib.loads(outcome).items() if name in values} != wanted:
-        raise CommandError("ERR Rewriting config file: its form is not understood, nothing was written")
-    return outcome
-
-
-def _toml(value: object) -> str:
-    """Numbers, booleans, strings and lists of strings are written as in JSON."""
-    return msgspec.json.encode(value).decode()
+        return lambda: rewrite(path, values)
 
 
 def engine_options(config: Config) -> EngineOptions:

@@ -17,6 +17,13 @@ class Sometimes:
 
     def warn(self, log: logging.Logger, text: str, *values: object) -> None:
         """With how many were not said since the last one."""
+        self._say(log.warning, text, values)
+
+    def bug(self, log: logging.Logger, text: str, *values: object) -> None:
+        """As `warn`, for an exception that is being handled."""
+        self._say(log.exception, text, values)
+
+    def _say(self, say: Callable[..., None], text: str, values: tuple[object, ...]) -> None:
         now = self._clock()
         if now - self._said_at < LOG_SECONDS_MIN:
             self._unsaid += 1
@@ -24,4 +31,4 @@ class Sometimes:
         if self._unsaid:
             text, values = text + " (and %d others before it)", (*values, self._unsaid)
         self._said_at, self._unsaid = now, 0
-        log.warning(text, *values)
+        say(text, *values)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +22,10 @@ from tests.conftest import frame
 from tests.fake_disk import FakeDisk
 from tests.in_memory import new_app, new_session
 from tests.store import open_store
+
+if TYPE_CHECKING:
+    from bench.harness.launch import Server
+    from tests.conftest import Wire
 
 COMMANDS = load()
 NO_AUTH = {"AUTH", "HELLO", "QUIT", "RESET"}
@@ -129,7 +134,7 @@ def test_each_command_says_which_rows_it_touches() -> None:
         for spec in touching
         if not spec.keys[0] and not spec.places_of(Arg.TABLE, Arg.TABLE_NAME, Arg.HOLD)
     }
-    assert silent == {"DBSIZE", "KL.TABLES", "MEMORY", "SCAN"}
+    assert silent == {"DBSIZE", "KL.TABLES", "SCAN"}
     assert len(touching) > 20
 
 
@@ -309,7 +314,7 @@ def test_a_password_for_the_default_user_while_it_runs() -> None:
     guest = new_session(app)
     ask(operator, "ACL", "SETUSER", "default", "nopass")
     assert ask(guest, "PING") == "PONG", "no password is needed any more"
-    app.access.require_password(b"again")
+    assert ask(operator, "CONFIG", "SET", "requirepass", "again") == "OK"
     assert ask(new_session(app), "PING") == NOAUTH
 
 
@@ -418,6 +423,7 @@ def test_acl_answers() -> None:
         "-ERR Error in ACL SETUSER modifier '+nope': Unknown command or category name in ACL"
     )
     assert ask(operator, "ACL", "SETUSER", "a b") == "-ERR Usernames can't contain spaces or null characters"
+    assert ask(operator, "ACL", "SETUSER", "", "on") == "-ERR Usernames can't be empty"
     assert ask(operator, "ACL", "HELP")[0].startswith("ACL <subcommand> [<arg> [value] [opt] ...].")
     for verb in ("LOAD", "SAVE"):
         assert ask(operator, "ACL", verb).startswith(
@@ -440,6 +446,9 @@ def test_dryrun() -> None:
     assert dry("CONFIG", "GET", "x") == "User ann has no permissions to run the 'config|get' command"
     assert dry("NOPE") == "-ERR Command 'NOPE' not found"
     assert dry("KL.SEEK") == "-ERR wrong number of arguments for 'kl.seek' command"
+    assert dry("CONFIG", "GET") == "-ERR wrong number of arguments for 'config|get' command"
+    assert dry("MEMORY", "USAGE", "concert:7") == "OK"
+    assert dry("MEMORY", "USAGE", "seats:7") == "User ann has no permissions to access the 'seats:7' key"
     assert ask(operator, "ACL", "DRYRUN", "x", "PING") == "-ERR User 'x' not found"
     assert app.engine.appended == before
     assert not denied(session, "KL.SEEK", "concert:7")
@@ -484,7 +493,9 @@ def test_the_log_of_refusals() -> None:
         ([b"ACL", b"setuser", b"u", b">s"], [b"ACL", b"setuser", b"(redacted)", b"(redacted)"]),
         ([b"CONFIG", b"SET", b"requirepass", b"s"], [b"CONFIG", b"SET", b"(redacted)", b"(redacted)"]),
         ([b"ACL", b"CAT", b"read"], [b"ACL", b"CAT", b"read"]),
-        ([b"ACL", b"NOPE", b"x"], [b"ACL", b"NOPE", b"x"]),
+        ([b"ACL", b"SETUSR", b"u", b">s"], [b"ACL", b"SETUSR", b"(redacted)", b"(redacted)"]),
+        ([b"CONFIG", b"STE", b"requirepass", b"s"], [b"CONFIG", b"STE", b"(redacted)", b"(redacted)"]),
+        ([b"CONFIG"], [b"CONFIG"]),
         ([b"KL.SEEK", b"7"], [b"KL.SEEK", b"7"]),
     ],
 )
@@ -524,6 +535,34 @@ def test_users_are_saved_and_loaded(tmp_path: Path) -> None:
     assert ask(operator, "ACL", "LOAD").startswith(f"-ERR {path}:2: ")
     assert ask(operator, "ACL", "USERS") == ["ann", "default"]
     assert not denied(ann, "KL.SEEK", "seats:7")
+
+
+def test_whom_the_file_removes_is_told_that_it_was_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "users.acl"
+    path.write_text("user ann on >pw ~* +@all\nuser bob on >pw ~* +@all\n")
+    app = new_app(acl_file=str(path))
+    ann, bob, twin = login(app, "ann"), login(app, "bob"), login(app, "ann")
+    ended: list[Session] = []
+    for session in (ann, bob, twin):
+        session.line.end = partial(ended.append, session)
+    assert received(ann, frame("ACL", "SAVE")) == b"+OK\r\n"
+    path.write_text("user bob on >pw ~* +@all\n")
+    assert received(ann, frame("ACL", "LOAD") + frame("PING")) == b"+OK\r\n"
+    assert ann.closing
+    assert ended == [twin], "the others are cut off"
+    assert ask(bob, "PING") == "PONG"
+
+
+def test_it_is_told_over_sockets(
+    start: Callable[..., Server], wire: Callable[..., Wire], tmp_path: Path
+) -> None:
+    path = tmp_path / "users.acl"
+    path.write_text("user ann on >pw ~* +@all\n")
+    running = start("--acl-file", str(path))
+    path.write_text("")
+    one = wire(running.port)
+    assert one.ask("AUTH", "ann", "pw") == one.ask("ACL", "LOAD") == b"+OK\r\n"
+    assert one.socket.recv(10) == b""
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:

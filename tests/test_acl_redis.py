@@ -64,6 +64,9 @@ OPEN = [  # the default user has no password
     frame("ACL", "DRYRUN", "default", "NOPE"),
     frame("ACL", "DRYRUN", "default", "ECHO"),
     frame("ACL", "DRYRUN", "default", "PING"),
+    frame("ACL", "DRYRUN", "default", "CONFIG", "GET"),
+    frame("ACL", "DRYRUN", "default", "CONFIG"),
+    frame("ACL", "DRYRUN", "default", "CONFIG", "NOPE"),
     *(
         frame("ACL", "SETUSER", "ann", *rules.split())
         for rules in (
@@ -80,6 +83,8 @@ OPEN = [  # the default user has no password
             "allchannels &x",
             "%~x",
             "%X~x",
+            "%RR~x",
+            "%WR~x",
             "on >secret ~a:* %R~b:* %W~c +@read +config|get",
         )
     ),

@@ -171,6 +171,8 @@ def test_rules_are_told_as_they_are_in_force(words: str, line: str) -> None:
         ("zzz", "Syntax error"),
         ("%~x", "Syntax error"),
         ("%X~x", "Syntax error"),
+        ("%RR~x", "Syntax error"),
+        ("%wW~x", "Syntax error"),
         ("(+@all", "Syntax error"),
         ("~" + "x" * 256, "Syntax error"),
         ("#12", "The password hash must be exactly 64 characters and contain only lowercase hexadecimal "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,11 @@ import pytest
 import redis
 
 from klani_resp.app import App
+from klani_resp.config import Config
 from klani_resp.sessions.session import Session
+from klani_resp.sessions.transaction import ARGUMENT_BYTES, WATCHED_BYTES
 from klani_resp.sessions.transport import Line, Transport
+from tests.conftest import frame
 from tests.in_memory import new_app, new_session
 
 if TYPE_CHECKING:
@@ -182,7 +186,8 @@ def test_list_has_redis_s_fields(session: Session) -> None:
     assert names[: len(FIELDS_74)] == FIELDS_74
     facts = dict(part.split("=") for part in line.split())
     assert (facts["name"], facts["flags"], facts["multi"], facts["watch"]) == ("till", "x", "1", "1")
-    assert (facts["cmd"], int(facts["multi-mem"])) == ("ping", 4)
+    memory = 4 + ARGUMENT_BYTES + WATCHED_BYTES
+    assert (facts["cmd"], int(facts["multi-mem"]), int(facts["tot-mem"])) == ("ping", memory, memory)
 
 
 def test_list_tells_the_last_command_and_what_waits(session: Session) -> None:
@@ -190,6 +195,79 @@ def test_list_tells_the_last_command_and_what_waits(session: Session) -> None:
     session.receive(b"ECHO a\r\nPING\r\nEC")
     assert "cmd=ping" in session.describe()
     assert "qbuf=2 " in session.describe()
+
+
+NAMED = [("CLIENT", "SETNAME"), ("CLIENT", "SETINFO", "LIB-NAME"), ("CLIENT", "SETINFO", "LIB-VER")]
+
+
+@pytest.mark.parametrize("words", [*NAMED, ("HELLO", "2", "SETNAME")])
+def test_a_name_has_a_length(session: Session, words: tuple[str, ...]) -> None:
+    assert not session.receive(frame(*words, "x" * 1024)).startswith(b"-")
+    what = {"LIB-NAME": "lib-name", "LIB-VER": "lib-ver"}.get(words[-1], "Client names")
+    for length in (1025, 1_000_000):
+        refusal = session.receive(frame(*words, "x" * length)).decode()
+        assert refusal == f"-ERR {what} cannot have more than 1024 bytes.\r\n"
+    for name in ("a b", "a\n", "\x7f", "é"):
+        assert b" cannot contain spaces" in session.receive(frame(*words, name))
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        (b"PiNg\r\n", "ping"),
+        (b"PING\r\nKL.TABLES\r\n", "kl.tables"),
+        (b"client list\r\n", "client|list"),
+        (b"CONFIG HELP\r\n", "config|help"),
+        (b"CONFIG\r\n", "config"),
+        (b"CLIENT ID\r\nCLIENT NOPE\r\n", "NULL"),
+        (b"CLIENT ID\r\nPING\r\n", "ping"),
+        (b"CLIENT ID\r\nNOPE\r\n", "NULL"),
+        (frame("x\nid=1 addr=1.2.3.4:5 user=admin"), "NULL"),
+        (frame("CONFIG", "get\nid=1"), "NULL"),
+        (b"MULTI\r\nCOMMAND COUNT\r\n", "command|count"),
+        (b"MULTI\r\nECHO a\r\n", "echo"),
+        (b"PING a b c\r\n", "ping"),
+        (b"CLIENT REPLY OFF\r\nECHO a\r\n", "echo"),
+        (b"CLIENT REPLY OFF\r\nCLIENT ID\r\n", "client|id"),
+    ],
+)
+def test_list_shows_the_registered_name_and_nothing_that_was_sent(
+    session: Session, sent: bytes, shown: str
+) -> None:
+    session.receive(sent)
+    assert re.findall(r" cmd=(\S+) user=default ", session.describe()) == [shown]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [(("CONFIG", "GET", "x"), "config|get"), (("KL.DROP", "x"), "kl.drop"), (("a b\nc",), "NULL")],
+)
+def test_so_it_is_for_whoever_may_not(words: tuple[str, ...], shown: str) -> None:
+    app = new_app(requirepass="pw", users=("ann on >pw +ping +acl|log",))
+    session = new_session(app)
+    for login in (b"PING\r\n", b"AUTH ann pw\r\n"):
+        session.receive(login)
+        session.receive(frame(*words))
+        assert f" cmd={shown} " in session.describe()
+    if shown != "NULL":
+        assert f" cmd={shown} ".encode() in session.receive(b"ACL LOG\r\n")
+
+
+def test_so_it_is_while_the_store_loads() -> None:
+    session = App(Config()).open_session(Transport("", ""))
+    assert session.receive(b"KL.TABLES\r\n").startswith(b"-LOADING")
+    assert " cmd=kl.tables " in session.describe()
+
+
+def test_a_session_keeps_no_name_that_was_sent(session: Session) -> None:
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            session.receive(frame(b"x" * 1_000_000))
+            session.receive(frame(b"CONFIG", b"x" * 1_000_000))
+        assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_kill_over_sockets(wire: Callable[..., Wire], client: Any) -> None:

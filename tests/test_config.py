@@ -41,9 +41,9 @@ def test_each_option_of_argv() -> None:
 
 def test_argv_wins_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "klani.toml"
-    path.write_text('port = 1234\nappendfsync = "no"\narguments_max = 10\n')
+    path.write_text('port = 1234\nappendfsync = "no"\narguments_max = 100\n')
     config = from_argv(["--config", str(path), "--port", "99"])
-    assert (config.port, config.appendfsync, config.arguments_max) == (99, "no", 10)
+    assert (config.port, config.appendfsync, config.arguments_max) == (99, "no", 100)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,10 @@ def test_argv_wins_over_the_file(tmp_path: Path) -> None:
         ('appendfsync = "never"', "Invalid enum value 'never' - at `$.appendfsync`"),
         ('default_table = "a b"', "$.default_table"),
         ('dir = ""', "Expected `str` of length >= 1 - at `$.dir`"),
+        ("tls_handshake_seconds_max = nan", "Expected `float` > 0.0 - at `$.tls_handshake_seconds_max`"),
+        ("idle_seconds_max = nan", "$.idle_seconds_max"),
+        (f"turn_events_max = {2**63 - 1}", "Expected `int` <= 65536 - at `$.turn_events_max`"),
+        (f"bulk_bytes_max = {64 * 1024 - 1}", "Expected `int` >= 65536 - at `$.bulk_bytes_max`"),
         ("port =", "Invalid value"),
         ("[klani]\nport = 1", "unknown field `klani`"),
     ],
@@ -98,6 +102,14 @@ def test_unknown_options_are_usage_errors(argv: list[str], capsys: pytest.Captur
         from_argv(argv)
     assert caught.value.code == 2
     assert "usage: klani-resp" in capsys.readouterr().err
+
+
+def test_every_number_has_bounds() -> None:
+    """Or a call of the system, in C, could get one that it cannot have: that would be the server's end."""
+    for field in msgspec.inspect.type_info(Config).fields:  # type: ignore[attr-defined]
+        kind = field.type
+        if isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
+            assert kind.le is not None and (kind.ge is not None or kind.gt is not None), field.name
 
 
 def test_every_limit_says_its_unit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import hiredis
@@ -57,6 +58,24 @@ def test_info_of_families(session: Session) -> None:
         asked(session, "COMMAND", "INFO", "client|id", "nope", "kl.seek|x", "client|nope")[1:] == [None] * 3
     )
     assert asked(session, "COMMAND", "INFO", "client|id")[0] == members["client|id"]
+
+
+@pytest.mark.parametrize("name", [b"config|\xff", b"\xff|get", b"config|", b"config|get|x", b"|", b"get\xff"])
+def test_info_of_what_there_is_not(session: Session, name: bytes) -> None:
+    assert session.receive(frame("COMMAND", "INFO", name)) == b"*1\r\n_\r\n"
+    assert session.receive(frame("COMMAND", "DOCS", name)) == b"%0\r\n"
+    assert not session.closing
+
+
+def test_what_is_asked_for_thousands_of_times_is_made_once(session: Session) -> None:
+    once = session.receive(frame("COMMAND", "INFO", "client", "CLIENT|ID")).removeprefix(b"*2\r\n")
+    began = time.process_time()
+    many = session.receive(frame("COMMAND", "INFO", *["client", "client|id"] * 2000))
+    assert time.process_time() - began < 0.2
+    assert many == b"*4000\r\n" + once * 2000
+    assert b"%2\r\n" in session.receive(frame("COMMAND", "INFO", "kl.seek"))
+    session.receive(frame("HELLO", 2))
+    assert b"%2\r\n" not in session.receive(frame("COMMAND", "INFO", "kl.seek")), "each protocol has its own"
 
 
 def test_every_command_is_in_info_docs_and_list(session: Session) -> None:

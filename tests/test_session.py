@@ -168,7 +168,7 @@ def test_multi_takes_effect_as_one(session: Session) -> None:
 
 
 def test_a_queue_has_limits() -> None:
-    session = new_session(new_app(transaction_commands_max=2, transaction_bytes_max=20))
+    session = new_session(new_app(transaction_commands_max=2, transaction_bytes_max=150))
     aborted = "< -EXECABORT Transaction discarded because of previous errors."
     talk(session, f"> MULTI\n> PING\n> PING\n> PING\n> EXEC\n{_queued(2)}\n{aborted}")
     talk(session, f"> MULTI\n> PING\n> ECHO {'x' * 20}\n> EXEC\n{_queued(1)}\n{aborted}")
@@ -378,6 +378,18 @@ def test_a_bug_ends_its_connection_only(
     assert session.receive(b"PING\r\n") == b""
     assert "ZeroDivisionError" in caplog.text
     talk(new_session(app), SCHEMA + "> PING\n< +PONG")
+
+
+def test_bugs_do_not_fill_the_log(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    def run(context: Context, argv: list[bytes]) -> bytes:
+        raise ZeroDivisionError
+
+    app.dispatcher.tables[2][b"ECHO"] = run
+    for _ in range(50):
+        assert new_session(app).receive(b"ECHO a\r\n") == b"-ERR internal error\r\n"
+    (record,) = caplog.records
+    assert record.getMessage() == "bug in b'ECHO' of client 1: its connection is closed"
+    assert record.exc_info is not None
 
 
 class BrokenParser(RequestParser):

@@ -16,8 +16,9 @@ from commands.spec import CommandError
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
+from klani_resp.rewrite import rewritten
 from klani_resp.sessions.session import Session
-from klani_resp.settings import DECLARED, FIXED, Refused, Settings, rewritten
+from klani_resp.settings import DECLARED, FIXED, Refused, Settings, Unfit
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk
 from tests.in_memory import new_app, new_session
@@ -51,7 +52,7 @@ def got(session: Session, *patterns: str) -> dict[str, str]:
 def test_every_line_of_config_is_shown_under_all_its_names(app: App, session: Session) -> None:
     shown = got(session, "*")
     for name, value in msgspec.structs.asdict(app.config).items():
-        told = {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+        told = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value).removesuffix(".0")
         assert shown[name] == shown[name.replace("_", "-")] == (told if value != () else "")
     assert shown["maxclients"] == shown["connections_max"] == "10000"
     assert set(shown) == {*DECLARED, *FIXED}
@@ -78,7 +79,7 @@ def test_patterns(session: Session) -> None:
 def test_set(app: App, session: Session, name: str, text: str, ours: str, value: Any) -> None:
     assert ask(session, "CONFIG", "SET", name, text) == "+OK\r\n"
     assert getattr(app.config, ours) == value
-    assert got(session, ours) == {ours: str(value)}
+    assert got(session, ours) == {ours: str(value).removesuffix(".0")}
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_set(app: App, session: Session, name: str, text: str, ours: str, value:
         (("checkpoint_bytes", "-1"), FAILED.format("checkpoint_bytes", "argument must be a memory value")),
         (
             ("maxclients", "0"),
-            FAILED.format("maxclients", f"argument must be between 1 and {2**63 - 1} inclusive"),
+            FAILED.format("maxclients", f"argument must be between 1 and {2**32 - 1} inclusive"),
         ),
         (
             ("loglevel", "loud"),
@@ -123,21 +124,25 @@ def test_what_is_refused_changes_nothing(
     assert msgspec.structs.asdict(app.config) == before
 
 
-def test_whoever_refuses_what_it_is_told_undoes_it_all() -> None:
+def test_whoever_may_refuse_is_asked_before_anything_is_changed() -> None:
     config = Config()
     settings = Settings(config)
-    seen = []
+    seen: list[int] = []
 
-    def told(config: Config) -> None:
-        seen.append(config.lease_ms)
-        if config.connections_max > 20:
-            raise Refused("connections_max", "too many")
+    def asked(wanted: Config) -> None:
+        assert config.lease_ms == 10_000
+        if wanted.connections_max > 20:
+            raise Unfit("connections_max", "too many")
 
-    settings.tell(told)
-    with pytest.raises(Refused, match="too many"):
+    settings.tell_last(lambda config: seen.append(-config.lease_ms))
+    settings.tell(lambda config: seen.append(config.lease_ms))
+    settings.ask(asked)
+    with pytest.raises(Refused, match=r"argument 'maxclients'\) - too many"):
         settings.change([("lease_ms", "5"), ("maxclients", "30")])
     assert (config.lease_ms, config.connections_max) == (10_000, 10_000)
-    assert seen == [5, 10_000]
+    assert seen == []
+    settings.change([("lease_ms", "5"), ("maxclients", "20")])
+    assert seen == [5, -5]
 
 
 def test_the_engine_is_told(app: App, session: Session) -> None:
@@ -161,10 +166,46 @@ def test_a_store_that_loads_hears_of_it_when_it_is_there() -> None:
 
 def test_parsers_are_told(app: App, session: Session) -> None:
     other = new_session(app)
-    assert ask(session, "CONFIG", "SET", "arguments_max", "4") == "+OK\r\n"
+    assert ask(session, "CONFIG", "SET", "arguments_max", "64") == "+OK\r\n"
     for one in (other, new_session(app)):
-        assert ask(one, "PING", "a", "b", "c").startswith("-ERR wrong number")
-        assert ask(one, "PING", "a", "b", "c", "d") == "-ERR Protocol error: invalid multibulk length\r\n"
+        assert ask(one, "PING", *["a"] * 63).startswith("-ERR wrong number")
+        assert ask(one, "PING", *["a"] * 64) == "-ERR Protocol error: invalid multibulk length\r\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("proto-max-bulk-len", 64 << 10),
+        ("client-query-buffer-limit", 64 << 10),
+        ("output_bytes_max", 64 << 10),
+        ("arguments_max", 64),
+    ],
+)
+def test_nobody_is_locked_out_for_good(session: Session, name: str, least: int) -> None:
+    before = got(session, name)
+    for text in ("1", str(least - 1)):
+        refusal = ask(session, "CONFIG", "SET", name, text)
+        assert refusal.startswith(
+            "-" + f"ERR {FAILED.format(name, f'argument must be between {least} and ')}"
+        )
+    assert got(session, name) == before
+    assert ask(session, "CONFIG", "SET", name, str(least)) == "+OK\r\n"
+    assert ask(session, "CONFIG", "SET", name, before[name]) == "+OK\r\n", "there is a way back"
+
+
+def test_a_server_serves_with_the_most_of_everything(start: Callable[..., Server], tmp_path: Path) -> None:
+    static = ("receive_bytes_max", "busy_ms_max", "listen_backlog_connections", "onlooker_request_bytes_max")
+    path = tmp_path / "klani.toml"
+    path.write_text("".join(f"{name} = {DECLARED[name].high}\n" for name in static))
+    running = start(f"--config={path}")
+    with redis.Redis(port=running.port) as client:
+        for setting in DECLARED.values():
+            if setting.is_live and setting.high is not None and setting.name != "connections_max":
+                assert client.config_set(setting.name, int(setting.high)), setting.name
+                with redis.Redis(port=running.port) as other:
+                    assert other.ping() and other.echo("x" * 100_000)
+    running.process.terminate()
+    assert running.process.wait(20) == 0
 
 
 def test_a_log_level(app: App, session: Session, start: Callable[..., Server]) -> None:
@@ -172,7 +213,7 @@ def test_a_log_level(app: App, session: Session, start: Callable[..., Server]) -
     with redis.Redis(port=running.port) as client:
         assert client.config_set("loglevel", "warning")
         with pytest.raises(redis.ResponseError, match="not able to handle the specified number of clients"):
-            client.config_set("maxclients", 2**40)
+            client.config_set("maxclients", 2**32 - 1)
         assert client.config_get("maxclients", "loglevel") == {"maxclients": "10000", "loglevel": "warning"}
     running.process.terminate()
     assert running.process.wait(20) == 0
@@ -211,6 +252,35 @@ def test_a_rewritten_file_keeps_what_a_person_wrote() -> None:
         "bulk_bytes_max = 7\n"
     )
     assert rewritten(outcome, values) == outcome
+
+
+USERS = """\
+users = [  # of the hall
+    "ann on nopass ~x[ab] +@all",  # ] is no end
+    'bob off',
+]  # end
+port = 7
+"""
+
+
+def test_a_list_is_rewritten_whole() -> None:
+    values = msgspec.structs.asdict(Config(port=7, users=("ann off", 'eve on >\x7f\u2028\u0085 ~"')))
+    outcome = rewritten(USERS, values)
+    assert outcome == ('users = [\n    "ann off",\n    "eve on >\\u007f\u2028\u0085 ~\\"",\n]\nport = 7\n')
+    assert rewritten(outcome, values) == outcome
+    assert rewritten(outcome, msgspec.structs.asdict(Config(port=7))) == "users = []\nport = 7\n"
+    one_line = rewritten("users = ['x']  # gone\n", msgspec.structs.asdict(Config(users=("y",))))
+    assert one_line == 'users = [\n    "y",\n]\n'
+
+
+@pytest.mark.parametrize(
+    "char", ["\u2028", "\x85", "\x0b", "\x1c", "\x7f", "\0", "\r", "\n", '"', "\\", "\U0001f600"]
+)
+def test_any_character_is_written_and_written_again(char: str) -> None:
+    values = msgspec.structs.asdict(Config(requirepass=f"a{char}b"))
+    outcome = rewritten("port = 7\n", values | {"port": 7})
+    assert tomllib.loads(outcome)["requirepass"] == f"a{char}b"
+    assert rewritten(outcome, values | {"port": 8}) == outcome.replace("7", "8", 1)
 
 
 def test_a_file_that_is_not_understood_is_left_alone() -> None:

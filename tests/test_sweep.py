@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from commands.spec import Job
 from klani_resp.app import App
 from klani_resp.config import Config
-from klani_resp.net.sweep import SLICE_SESSIONS, Sweep
+from klani_resp.net.sweep import SLICE_SESSIONS, Sweep, sweep
 from klani_resp.sessions.session import Session
 from klani_resp.sessions.transport import Line
 from tests.conftest import frame
@@ -157,3 +159,21 @@ async def test_a_request_that_goes_on_ends_all_the_same(tmp_path: Path, use_epol
             while True:
                 await half.send_all(b"a")
                 await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("idle", [0, 1, SLICE_SESSIONS - 1, SLICE_SESSIONS, 1000])
+async def test_a_round_begins_each_second(autojump_clock: trio.testing.MockClock, idle: int) -> None:
+    bed = Bed(request_seconds_max=2)
+    for _ in range(idle):
+        bed.session()
+    half = bed.session()
+    ended_at: list[float] = []
+    half.line = Line(end=lambda: ended_at.append(trio.current_time()))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(sweep, bed.app, trio.current_time))
+        await trio.sleep(0.5)
+        began = trio.current_time()
+        half.receive(HALF)
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert 2 < ended_at[0] - began < 4.1

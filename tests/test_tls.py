@@ -24,7 +24,7 @@ from klani_resp.config import Config
 from klani_resp.server import serve
 from klani_resp.sessions.access import DENIED
 from tests.conftest import Wire, frame
-from tests.in_memory import new_app
+from tests.in_memory import new_app, new_session
 from tests.zygote import until
 
 Start = Callable[..., Server]
@@ -418,7 +418,7 @@ def test_redis_cli_says_who_it_is(with_users: Secured, paper: Paper, need: Calla
 def test_e2_who_is_near(host: str, is_near: bool) -> None:
     app = new_app()
     assert app.access.refuses(host) == (not is_near)
-    app.access.require_password(b"pw")
+    assert new_session(app).receive(frame("CONFIG", "SET", "requirepass", "pw")) == b"+OK\r\n"
     assert not app.access.refuses(host)
     assert not new_app(protected_mode=False).access.refuses(host)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import redis
 
 from klani_resp.app import App
 from klani_resp.sessions.session import Session
+from tests.conftest import frame
 from tests.in_memory import new_app, new_session
 
 OK = b"+OK\r\n"
@@ -152,3 +154,24 @@ def test_redis_py_s_transaction(client: Any) -> None:
         pipe.ping()
         with pytest.raises(redis.WatchError):
             pipe.execute()
+
+
+@pytest.mark.parametrize("tail", ["", ":1", ":x"])
+def test_a_watched_key_has_a_size(app: App, tail: str) -> None:
+    session = new_session(app)
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            assert session.receive(frame("WATCH", f"{'t' * 100_000}{number}{tail}")) == OK
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert played(session, "MULTI", "PING", "EXEC") == OK + b"+QUEUED\r\n" + DONE
+
+
+def test_queued_arguments_cost_more_than_their_bytes() -> None:
+    session = new_session(new_app(transaction_bytes_max=64_000))
+    assert played(session, "MULTI") == OK
+    queued = [session.receive(frame("KL.TRYLOCK", *["1"] * 100)) for _ in range(10)]
+    assert queued.count(b"+QUEUED\r\n") == 9
+    assert session.receive(b"EXEC\r\n").startswith(b"-EXECABORT")

@@ -199,7 +199,9 @@ SECRETS: list[tuple[str | bytes, ...]] = [
     ("AUTH", "ann", SECRET),
     ("HELLO", "3", "AUTH", "ann", SECRET),
     ("ACL", "SETUSER", "ann", b">" + SECRET),
+    ("ACL", "SETUSR", "ann", b">" + SECRET),
     ("CONFIG", "SET", "requirepass", SECRET),
+    ("config", "ste", "requirepass", SECRET),
 ]
 
 

@@ -26,7 +26,7 @@ NO_SUCH_PASSWORD = "The password you are trying to remove from the user does not
 BAD_HASH = "The password hash must be exactly 64 characters and contain only lowercase hexadecimal characters"
 SUBCOMMAND_OF_A_SUBCOMMAND = "Allowing first-arg of a subcommand is not supported"
 _is_hash = re.compile(rb"[0-9a-f]{64}").fullmatch
-_key_rule = re.compile(rb"(?:~|%([RWrw]{1,2})~)(.*)", re.DOTALL).fullmatch
+_key_rule = re.compile(rb"(?:~|%([Rr]|[Ww]|[Rr][Ww]|[Ww][Rr])~)(.*)", re.DOTALL).fullmatch
 _is_spaced = re.compile(rb"[\s\0]").search
 
 Permissions = Mapping[str, frozenset[str]]  # `kl.seek`, `config|get`: the categories of each

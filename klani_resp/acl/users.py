@@ -36,7 +36,7 @@ class User:
 
 class Users:
     def __init__(self, known: Permissions) -> None:
-        self._known = known
+        self.known = known
         self._users: dict[bytes, User] = {}
         self._users[DEFAULT] = User(DEFAULT, self._changed(Rules(known), _ALL))
         self._absent = hashed(b"")
@@ -59,10 +59,12 @@ class Users:
 
     def change(self, name: bytes, rules: Iterable[bytes]) -> User:
         """A new user, or one that is there with these rules behind those it has. Raises UsersError."""
+        if not name:  # a line of a file could not have it
+            raise UsersError("Usernames can't be empty")
         if is_spaced(name):
             raise UsersError("Usernames can't contain spaces or null characters")
         user = self._users.get(name)
-        changed = self._changed(Rules(self._known) if user is None else user.rules, rules)
+        changed = self._changed(Rules(self.known) if user is None else user.rules, rules)
         if user is None:
             user = self._users[name] = User(name, changed)
         user.rules = changed
@@ -114,7 +116,7 @@ class Users:
                     raise UsersError("the username contains invalid characters")
                 if words[1] in found:
                     raise UsersError(f"Duplicate user '{words[1].decode('utf-8', 'replace')}' found")
-                found[words[1]] = self._changed(Rules(self._known), words[2:], in_file=True)
+                found[words[1]] = self._changed(Rules(self.known), words[2:], in_file=True)
             except UsersError as error:
                 wrong.append(f"{source}:{number}: {error}.")
         if wrong:

@@ -8,7 +8,7 @@ import resource
 import msgspec
 
 from klani_resp.config import Config
-from klani_resp.settings import Refused
+from klani_resp.settings import Unfit
 
 log = logging.getLogger("klani_resp")
 # Without them clients could take the last one, and a log that cannot open its next segment is the end.
@@ -33,7 +33,7 @@ def refuse_more_than_fit(config: Config) -> None:
     """As `fitted`, for a setting that is being changed."""
     connections = _raise_limit(config)
     if connections < config.connections_max:
-        raise Refused(
+        raise Unfit(
             "connections_max",
             "The operating system is not able to handle the specified number of clients, "
             f"try with {connections}",

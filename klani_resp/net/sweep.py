@@ -1,7 +1,7 @@
 """Connections that nobody serves any more: idle ones, and those whose request begins and never ends.
 
-Nothing is noted as requests come: each session is looked at about once a second, some at a time, so that the
-loop is never held for more than 0.1 ms, up to 10,000 of them. So a time-out may come a second or two late.
+Nothing is noted as requests come: each session is looked at once a second, some at a time, so that the loop
+is never held for more than 0.1 ms, up to 10,000 of them. So a time-out may come a second or two late.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ class Sweep:
             self._logged_at = now
 
 
-async def sweep(app: App) -> None:
-    """As long as the server runs."""
-    sweeper = Sweep(app)
+async def sweep(app: App, clock: Callable[[], float] = time.monotonic) -> None:
+    """As long as the server runs: a round begins each second, and its slices are spread over that."""
+    sweeper = Sweep(app, clock)
     while True:
-        slices = max(1, -(-len(app.sessions) // SLICE_SESSIONS))
-        pause = ROUND_SECONDS / slices
-        await trio.sleep(pause)
+        begins_at = trio.current_time() + ROUND_SECONDS
+        slices = -(-len(app.sessions) // SLICE_SESSIONS)
         for _ in sweeper.round():
-            await trio.sleep(pause)
+            await trio.sleep(ROUND_SECONDS / (slices + 1))
+        await trio.sleep_until(begins_at)

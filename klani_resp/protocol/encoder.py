@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from commands.spec import RawReply, Status
+from commands.spec import Constant, RawReply, Status
 from klani_resp.protocol.errors import error_reply
 
 OK = b"+OK\r\n"
@@ -87,6 +87,10 @@ def _append(out: list[bytes], value: object, protocol: int) -> None:
                 _append(out, item, protocol)
         case float():
             out.append(bulk(b"%r" % value) if protocol == 2 else b",%r\r\n" % value)
+        case Constant():
+            if protocol not in value.encoded:
+                value.encoded[protocol] = encode(value.value, protocol)
+            out.append(value.encoded[protocol])
         case BaseException():
             out.append(error_reply(str(value)))
         case _:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from commands.access import permissions
-from commands.spec import Client, Command, CommandError, Flags, Job
+from commands.spec import Client, Command, CommandError, Flags, Job, Status
 from klani_resp.acl.file import read, write
 from klani_resp.acl.guard import UserGuard
 from klani_resp.acl.log import AccessLog
-from klani_resp.acl.users import User, Users, UsersError
+from klani_resp.acl.users import DEFAULT, User, Users, UsersError
 from klani_resp.config import Config, ConfigError
 from klani_resp.protocol.parser import ParserLimits
 from klani_resp.sessions.dispatcher import View
@@ -77,13 +77,33 @@ class Access:
         except (UsersError, OSError) as error:
             raise AccessError(str(error)) from error
 
-    def retune(self, config: Config) -> None:
-        """The settings have changed: limits, and perhaps the default user's password."""
-        if config.requirepass != self._required:
-            self._required = config.requirepass
-            self.require_password(config.requirepass.encode())
+    def retune(self) -> None:
+        """The limits have changed."""
         for session in self._app.sessions.values():
             self._log_in(session, session.user)
+
+    def require(self, config: Config) -> None:
+        """The default user's password, if the setting was changed; until then that user is as ACL has it."""
+        if config.requirepass != self._required:
+            self._follow({self._users.require_password(config.requirepass.encode())})
+            self._required = config.requirepass
+
+    def as_settings(self) -> tuple[str, ...]:
+        """All users as `users` has them; none where they are in a file of their own, as in Redis.
+
+        The default user is left out where a start without it would make the same one.
+        """
+        if self._app.config.acl_file:
+            return ()
+        users, fresh = dict(self._users.lines()), Users(self._users.known)
+        if self._required:
+            fresh.require_password(self._required.encode())
+        if users[DEFAULT] == fresh.lines()[DEFAULT]:
+            del users[DEFAULT]
+        try:
+            return tuple(line.removeprefix(b"user ").decode() for line in users.values())
+        except UnicodeDecodeError as error:
+            raise CommandError(f"ERR Rewriting config file: a user has what is not UTF-8: {error}") from error
 
     # --- sessions -------------------------------------------------------------------------------------
 
@@ -120,7 +140,7 @@ class Access:
             elif session.user is None and default.needs_no_password:
                 self._log_in(session, default)
 
-    def _end(self, users: set[User], asked_by: Client | None) -> None:
+    def _end(self, users: set[User], asked_by: Client) -> None:
         """Of users that are no more: nothing of theirs is executed, and all but the asker are cut off."""
         self._views = {user: view for user, view in self._views.items() if user not in users}
         for session in list(self._app.sessions.values()):
@@ -171,10 +191,6 @@ class Access:
             raise CommandError(f"ERR {error}") from error
         self._follow({user})
 
-    def require_password(self, password: bytes) -> None:
-        """`requirepass`, while the server runs."""
-        self._follow({self._users.require_password(password)})
-
     def delete_users(self, names: list[bytes], asked_by: Client) -> int:
         try:
             gone = self._users.delete(names)
@@ -208,6 +224,8 @@ class Access:
             raise CommandError(f"ERR Command '{_shown(argv[0])}' not found")
         if not abs(command.arity) <= len(argv) or (command.arity > 0 and len(argv) > command.arity):
             raise CommandError(f"ERR wrong number of arguments for '{command.name.lower()}' command")
+        if command.family is not None and len(argv) > 1:
+            command.family.find(argv[1:])  # its arity
         guard = self._guard_of(user)
         is_ready = not self._app.is_loading or bool(command.flags & Flags.LOADING)
         check = guard.check(command, with_keys=is_ready)
@@ -225,7 +243,7 @@ class Access:
 
     # --- the ACL file ---------------------------------------------------------------------------------
 
-    def load(self) -> Job:
+    def load(self, asked_by: Client) -> Job:
         path = self._path()
 
         def run() -> bytes:
@@ -234,17 +252,17 @@ class Access:
             except OSError as error:
                 raise CommandError(f"ERR ACL LOAD: {path}: {error.strerror or error}") from error
 
-        return Job(run=run, finish=lambda text: self._loaded(text, str(path)))
+        return Job(run=run, finish=lambda text: self._loaded(text, str(path), asked_by))
 
-    def _loaded(self, text: bytes, source: str) -> str:
+    def _loaded(self, text: bytes, source: str, asked_by: Client) -> Status:
         try:
             found = self._users.parsed(text, source)
         except UsersError as error:
             raise CommandError(f"ERR {error} {NOTHING_CHANGED}") from error
         changed, gone = self._users.replace(found)
         self._follow(changed)
-        self._end(gone, None)
-        return "OK"
+        self._end(gone, asked_by)
+        return Status("OK")
 
     def save(self) -> Job:
         path, text = self._path(), b"".join(line + b"\n" for line in self._users.lines().values())
@@ -256,7 +274,7 @@ class Access:
                 log.warning("ACL SAVE: %s: %s", path, error)
                 raise CommandError(NOT_SAVED) from error
 
-        return Job(run=run, finish=lambda outcome: "OK")
+        return Job(run=run, finish=lambda outcome: Status("OK"))
 
     def _path(self) -> Path:
         if not self._app.config.acl_file:

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from klani_resp.sessions.session import Session
 
 
-def client_line(session: Session) -> str:
+def client_line(session: Session, command: str) -> str:
     transaction, transport = session.transaction, session.transport
     input_bytes, output_bytes = session.input_bytes, session.line.waiting_bytes()
-    queue_bytes = transaction.bytes if transaction.queue is not None else 0
+    transaction_bytes = transaction.memory_bytes
     flags = ("O" if session.is_monitor else "") + ("x" if session.in_transaction else "")
     facts: dict[str, Any] = {
         "id": session.id,
@@ -32,15 +32,15 @@ def client_line(session: Session) -> str:
         "qbuf": input_bytes,
         "qbuf-free": 0,
         "argv-mem": 0,
-        "multi-mem": queue_bytes,
+        "multi-mem": transaction_bytes,
         "rbs": 0,
         "rbp": 0,
         "obl": output_bytes,
         "oll": 0,
         "omem": output_bytes,
-        "tot-mem": input_bytes + output_bytes + queue_bytes,
+        "tot-mem": input_bytes + output_bytes + transaction_bytes,
         "events": "r",
-        "cmd": session.last_name[:64].decode("ascii", "replace").lower() or "NULL",
+        "cmd": command or "NULL",
         "user": _text(session.user_name),
         "redir": -1,
         "resp": session.protocol,

@@ -4,6 +4,9 @@ A table per protocol version maps names, as they come, to `run(context, argv) ->
 loads, most of its entries answer LOADING. A second table serves between MULTI and EXEC. Both make a view:
 there is one for whoever may do everything, one for whoever has not said who it is, and one for each user
 whose rules forbid anything, where commands stand behind what is checked. No handler repeats a check.
+
+What stands before a compiled command is made with functools.wraps: so a session that remembers what it ran
+last, and no bytes of its client's, can be told which command that was.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
+from inspect import unwrap
 from typing import TYPE_CHECKING, cast
 from weakref import WeakSet
 
@@ -95,6 +100,7 @@ class Dispatcher:
         self._views: WeakSet[View] = WeakSet()
         self.nobody = self.view(Nobody())
         self.speaks_otherwise = Sometimes()
+        self.bugs = Sometimes()  # a client may know how to bring one about, and do so without end
         for protocol in PROTOCOLS:
             self._fill(protocol)
 
@@ -121,6 +127,14 @@ class Dispatcher:
         self._views.add(view)
         return view
 
+    def name_of(self, run: Run | None, member: str) -> str:
+        """Of the command that it carries out, or refuses; `member` when that has subcommands. Or ""."""
+        ending = None if run is None else self.endings.get(unwrap(run))
+        if ending is None:
+            return ""
+        command = self.commands[ending.statistics.name]
+        return command.name.lower() if command.family is None else member
+
     def foreign(self, what: str, session: Session) -> None:
         """A client that speaks another protocol is gone: said now and then."""
         self.speaks_otherwise.warn(
@@ -142,11 +156,12 @@ class Dispatcher:
         table.clear()
         queueing.clear()
         for name, command in self.commands.items():
-            answers = self._runs[protocol][name] if self._is_ready(command) else self._loading
-            queues = _immediate(command, answers) if name in IMMEDIATE else self._queueing(command)
+            compiled = self._runs[protocol][name]
+            answers = compiled if self._is_ready(command) else self._loading(compiled)
+            queues = _immediate(command, answers) if name in IMMEDIATE else self._queueing(command, compiled)
             for spelling in (name.encode(), name.lower().encode()):
-                table[spelling] = answers
-                queueing[spelling] = queues
+                table[spelling] = _noted(command, answers)
+                queueing[spelling] = _noted(command, queues)
         for word in FOREIGN:
             table[word] = self._foreign
 
@@ -172,6 +187,7 @@ class Dispatcher:
         least, most = arity_of(command)
         is_queued = where == "multi"
 
+        @wraps(inner)
         def run(context: Context, argv: list[bytes]) -> bytes:
             if least <= len(argv) <= most:
                 denial = check(context.engine, argv)
@@ -181,7 +197,7 @@ class Dispatcher:
                     return reject(guard.refuse(denial, where, context.client))
             return inner(context, argv)
 
-        return run
+        return _noted(command, run)
 
     def _foreign(self, context: Context, argv: list[bytes]) -> bytes:
         """Another protocol's first line: closed at once, and no answer that could be taken for one."""
@@ -189,9 +205,13 @@ class Dispatcher:
         context.client.close_after_reply()
         return b""
 
-    def _loading(self, context: Context, argv: list[bytes]) -> bytes:
-        self.statistics.count_error("LOADING")
-        return LOADING
+    def _loading(self, compiled: Run) -> Run:
+        @wraps(compiled)
+        def run(context: Context, argv: list[bytes]) -> bytes:
+            self.statistics.count_error("LOADING")
+            return LOADING
+
+        return run
 
     def _unknown(self, context: Context, argv: list[bytes]) -> bytes:
         """Redis 7's text, which stock clients compare; arguments end at 128 bytes all told."""
@@ -209,10 +229,11 @@ class Dispatcher:
         _session(context).transaction.is_spoiled = True
         return self._unknown(context, argv)
 
-    def _queueing(self, command: Command) -> Run:
+    def _queueing(self, command: Command, compiled: Run) -> Run:
         """What the command does between MULTI and EXEC: it is checked, and waits."""
         bad_arity, reject = wrong_arity(command.name), self.statistics.of(command.name).reject
 
+        @wraps(compiled)
         def queue(context: Context, argv: list[bytes]) -> bytes:
             session = _session(context)
             if not arity_fits(command, len(argv)):
@@ -235,6 +256,7 @@ def _session(context: Context) -> Session:
 def _immediate(command: Command, run: Run) -> Run:
     """What acts between MULTI and EXEC. With a wrong arity it spoils the transaction; EXEC then ends it."""
 
+    @wraps(run)
     def act(context: Context, argv: list[bytes]) -> bytes:
         if not arity_fits(command, len(argv)):
             session = _session(context)
@@ -245,6 +267,27 @@ def _immediate(command: Command, run: Run) -> Run:
         return run(context, argv)
 
     return act
+
+
+def _noted(command: Command, run: Run) -> Run:
+    """Of a command with subcommands, which of them it was is noted: nothing but the request tells."""
+    family, name = command.family, command.name.lower()
+    if family is None:
+        return run
+
+    @wraps(run)
+    def noted(context: Context, argv: list[bytes]) -> bytes:
+        session = _session(context)
+        session.last_run = noted
+        if len(argv) == 1:
+            session.last_member = name
+        elif family.get(argv[1]) is None:
+            session.last_member = ""
+        else:
+            session.last_member = f"{name}|{argv[1].decode().lower()}"
+        return run(context, argv)
+
+    return noted
 
 
 def _not_queued(command: Command, context: Context, argv: list[bytes]) -> bytes | None:

@@ -6,6 +6,7 @@ A muted session looks its commands up in a table of its own, so that the others 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import update_wrapper
 from typing import TYPE_CHECKING
 
 from commands.spec import Context, Mute
@@ -31,7 +32,7 @@ class MutedTable(dict[bytes, Run]):
             reply = run(context, argv)
             return reply if session.muted is None else quiet(session, before)
 
-        return muted
+        return update_wrapper(muted, run, (), ())  # for `Dispatcher.name_of`, and no more than that
 
 
 def quiet(session: Session, before: Mute | None) -> bytes:

@@ -59,8 +59,8 @@ class Session:
     __slots__ = (
         *("_config", "_context", "_dispatcher", "_executing", "_parser", "_pending", "_suspended"),
         *("_table", "_view", "closing", "commands_done", "created_at", "hold", "id", "is_between"),
-        *("is_monitor", "job", "last_name", "library_name", "library_version", "line", "more", "muted"),
-        *("name", "protocol", "transaction", "transport", "used_at", "user"),
+        *("is_monitor", "job", "last_member", "last_run", "library_name", "library_version", "line"),
+        *("more", "muted", "name", "protocol", "transaction", "transport", "used_at", "user"),
     )
 
     def __init__(self, number: int, dispatcher: Dispatcher, config: Config, limits: ParserLimits) -> None:
@@ -79,7 +79,8 @@ class Session:
         self.is_between = True  # all bytes so far made whole requests, and these have been answered
         self.job: Job | None = None
         self.commands_done = 0
-        self.last_name = b""  # of its commands
+        self.last_run: Run | None = None  # nothing is kept of what a client sent
+        self.last_member = ""  # of the last command with subcommands: `client|list`, or "" for none there is
         self._config = config
         self._dispatcher = dispatcher
         self.user: User | None = None
@@ -106,7 +107,7 @@ class Session:
         try:
             requests = self._parser.feed(data) if data or self._parser.has_more else []
         except Exception:
-            log.exception("bug in the parser of client %d: its connection is closed", self.id)
+            self._log_bug("the parser")
             self._parser.fail(ParserBug("internal error"))
             requests = []
         if not self._parser.is_between:
@@ -122,9 +123,9 @@ class Session:
             # As `_turn` does it. Without pipelining this is every turn: no list, no loop.
             self.commands_done += 1
             argv = requests[0]
-            self.last_name = argv[0]
             try:
-                reply = self._table[argv[0]](context, argv)
+                run = self.last_run = self._table[argv[0]]
+                reply = run(context, argv)
             except Suspended:
                 reply = b""
             except Exception:
@@ -154,10 +155,14 @@ class Session:
 
     def _bug(self, argv: Request) -> bytes:
         """To be called while the exception is handled."""
-        log.exception("bug in %r of client %d: its connection is closed", argv[0][:64], self.id)
+        self._log_bug(repr(argv[0][:64]))
         self._context.engine.note(self._context.engine.appended)
         self.close_after_reply()
         return INTERNAL_ERROR
+
+    def _log_bug(self, where: str) -> None:
+        """Above all the traceback, once a minute."""
+        self._dispatcher.bugs.bug(log, "bug in %s of client %d: its connection is closed", where, self.id)
 
     def _turn(self, context: Context, requests: list[Request]) -> list[bytes]:
         """As many commands as one turn may do; the others wait in `_pending`."""
@@ -168,10 +173,12 @@ class Session:
         deadline = clock() + self._config.turn_us_max * 1_000
         replies: list[bytes] = []
         left = iter(requests)
+        run = self.last_run
         for argv in left:
             self.commands_done += 1
             try:
-                reply = self._table[argv[0]](context, argv)
+                run = self._table[argv[0]]
+                reply = run(context, argv)
             except Suspended:
                 reply = b""
             except Exception:
@@ -183,8 +190,7 @@ class Session:
             if not len(replies) % CLOCK_COMMANDS and len(replies) >= UNTIMED_COMMANDS and clock() > deadline:
                 break
             # (not reached after a break)
-        if replies:
-            self.last_name = argv[0]
+        self.last_run = run
         if not self.closing and (waiting := list(left)):
             self._pending = waiting + self._pending
         return replies
@@ -238,7 +244,7 @@ class Session:
         except (CommandError, StoreError) as error:
             reply = refused(engine, error, ending.statistics)
         except Exception:
-            log.exception("bug in a job of client %d: its connection is closed", self.id)
+            self._log_bug("a job")
             reply = INTERNAL_ERROR
             self.close_after_reply()
         ending.statistics.took(time.perf_counter_ns() - suspended.began_ns, context, suspended.argv)
@@ -386,4 +392,4 @@ class Session:
         self.line.end()
 
     def describe(self) -> str:
-        return client_line(self)
+        return client_line(self, self._dispatcher.name_of(self.last_run, self.last_member))

@@ -1,7 +1,7 @@
 """What a connection has between MULTI and EXEC, and what it watches: queued requests, and rows as they were.
 
 Invariants: 1. A spoiled queue is never executed. 2. A watched row is remembered as the first WATCH since the
-last EXEC, DISCARD or UNWATCH found it.
+last EXEC, DISCARD or UNWATCH found it. 3. What is kept of a watched key has a size that no client chooses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from commands.spec import CommandError
 from klani_resp.config import Config
 from klani_resp.protocol.parser import Request
 from storage.engine import Engine
+from storage.schema import TABLE_NAME
 from storage.table import Table
+
+ARGUMENT_BYTES = 64  # of memory, for an argument that is queued, beside its own bytes
+WATCHED_BYTES = 400  # at most, for a watched row
+# Stands for all keys whose table there can never be: no row of theirs will ever change.
+NOWHERE: tuple[bytes, int | None] = b"", None
 
 # The table, None where there is none, and the position of the row's last write, None where there is no row.
 Version = tuple[Table | None, int | None]
@@ -28,6 +34,11 @@ class Transaction:
     @property
     def watched(self) -> int:
         return len(self._watched)
+
+    @property
+    def memory_bytes(self) -> int:
+        """About what all of it takes."""
+        return (self.bytes if self.queue is not None else 0) + WATCHED_BYTES * len(self._watched)
 
     def begin(self) -> None:
         if self.queue is not None:
@@ -46,7 +57,7 @@ class Transaction:
     def add(self, argv: Request) -> str | None:
         """Queues a command; answers why not when there is no room, and then EXEC will refuse."""
         assert self.queue is not None
-        self.bytes += sum(map(len, argv))
+        self.bytes += sum(map(len, argv)) + ARGUMENT_BYTES * len(argv)
         limits = self._config
         if len(self.queue) >= limits.transaction_commands_max or self.bytes > limits.transaction_bytes_max:
             self.is_spoiled = True
@@ -59,10 +70,12 @@ class Transaction:
     # --- WATCH ----------------------------------------------------------------------------------------
 
     def watch(self, engine: Engine, keys: list[bytes]) -> None:
-        places = [split_key(engine.default_table, key) for key in keys]
-        if len(self._watched) + len(places) > self._config.watched_keys_max:
+        if len(self._watched) + len(keys) > self._config.watched_keys_max:
             raise CommandError(f"ERR at most {self._config.watched_keys_max} keys can be watched")
-        for place in places:
+        for key in keys:
+            place = split_key(engine.default_table, key)
+            if not TABLE_NAME.fullmatch(place[0]):
+                place = NOWHERE
             if place not in self._watched:
                 self._watched[place] = _version(engine, *place)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.planted.bug import Bug
 
 ACL, RULES = "tests/test_acl.py::", "tests/test_acl_rules.py::"
+REQUIREPASS = "tests/test_requirepass.py::"
 BEFORE, TLS = "tests/test_before_auth.py::", "tests/test_tls.py::"
 
 SECURITY_BUGS = (
@@ -147,6 +148,34 @@ SECURITY_BUGS = (
         "(mapped or address).is_loopback",
         "address.is_loopback",
         (TLS + "test_e2_who_is_near[::ffff:127.0.0.1-True]",),
+    ),
+    Bug(
+        "a CONFIG SET that is refused has set the password",
+        "klani_resp/settings.py",
+        "        try:\n            for asked_one in self._asked:\n",
+        "        self._put_in_force(values)\n        try:\n            for asked_one in self._asked:\n",
+        (REQUIREPASS + "test_a_refused_change_leaves_the_password[maxclients]",),
+    ),
+    Bug(
+        "a password is set before others could fail",
+        "klani_resp/settings.py",
+        "(*self._told, *self._told_last)",
+        "(*self._told_last, *self._told)",
+        (REQUIREPASS + "test_whoever_fails_for_a_bug_leaves_the_password",),
+    ),
+    Bug(
+        "a rewritten file has the users of the start",
+        "klani_resp/settings.py",
+        ' | {"users": self.users()}',
+        "",
+        (REQUIREPASS + "test_rewritten_users_are_those_of_the_next_start",),
+    ),
+    Bug(
+        "what stands behind a mistyped subcommand is shown",
+        "commands/spec.py",
+        "if member is None or member.flags & Flags.SECRET:",
+        "if member is not None and member.flags & Flags.SECRET:",
+        (ACL + "test_what_may_be_shown_of_a_call[words6-shown6]",),
     ),
     Bug(
         "KL.TABLES names all tables",
