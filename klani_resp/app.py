@@ -129,6 +129,7 @@ class App:
 
     def close_session(self, session: Session) -> None:
         del self.sessions[session.id]
+        session.close_after_reply()  # requests of it may have come in this turn, and be parsed already
         session.line = Line()  # or they would keep each other alive
         self.monitors.remove(session)
         self.counters.commands += session.commands_done

@@ -427,11 +427,33 @@ def test_a_bug_in_a_job_s_end_does_too(session: Session, job_command: Callable[[
         (b"PING\r\n*1\r\n:1\r\nPING\r\n", b"+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n"),
         (b"POST / HTTP/1.1\r\nHost: here\r\nKL.DROP seats\r\n", b""),
         (b"Host: here\r\nPING\r\n", b""),
+        (b"MULTI\r\nPOST / HTTP/1.1\r\nHost: here\r\nEXEC\r\n", b"+OK\r\n"),
+        (b"MULTI\r\nHost: here\r\nPING\r\n", b"+OK\r\n"),
+        (b"MULTI\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"+OK\r\n"),
     ],
 )
 def test_what_ends_a_connection(session: Session, sent: bytes, reply: bytes) -> None:
     assert session.receive(sent) == reply
     assert session.closing
+
+
+@pytest.mark.parametrize("end", ["killed", "gone"])
+def test_who_was_cut_off_executes_nothing_more(app: App, session: Session, end: str) -> None:
+    """What it had sent may have come in the same turn of the loop, and be parsed already."""
+    other, waiting = new_session(app), new_session(app)
+    talk(session, SCHEMA)
+    waiting.receive(b"PING\r\n" * (Config().turn_commands_max + 1) + b"KL.INSERT 3 rank 1\r\n")
+    assert waiting.more
+    if end == "killed":
+        talk(session, f"> CLIENT KILL ID {other.id}\n> CLIENT KILL ID {waiting.id}\n< :1\n< :1")
+    else:
+        app.close_session(other)
+        app.close_session(waiting)
+    assert other.execute([[b"KL.INSERT", b"1", b"rank", b"1"]]) == b""
+    assert other.receive(b"KL.INSERT 2 rank 1\r\nMONITOR\r\n") == b""
+    assert waiting.receive(b"") == b""
+    talk(session, "> KL.COUNT seats rank 1\n< :0")
+    assert not other.is_monitor
 
 
 def test_while_loading(caplog: pytest.LogCaptureFixture) -> None:

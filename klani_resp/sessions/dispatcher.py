@@ -148,7 +148,7 @@ class Dispatcher:
                 table[spelling] = answers
                 queueing[spelling] = queues
         for word in FOREIGN:
-            table[word] = self._foreign
+            table[word] = queueing[word] = self._foreign
 
     def _is_ready(self, command: Command) -> bool:
         return not self._is_loading or bool(command.flags & Flags.LOADING)

@@ -382,7 +382,8 @@ class Session:
         return int(time.monotonic() - self.created_at)
 
     def end(self) -> None:
-        """Closes its connection at once, whatever waits."""
+        """Closes its connection at once, whatever waits; of what was received nothing more is executed."""
+        self.close_after_reply()
         self.line.end()
 
     def describe(self) -> str:
