@@ -7,6 +7,7 @@ import datetime
 import os
 import socket
 import ssl
+import struct
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from typing import Any
 import pytest
 import redis
 import trio
+import trio.testing
 import trustme
 
 from bench.harness.launch import LaunchError, Server, free_port
 from klani_resp.config import Config
+from klani_resp.net.tasks import serve_stream
 from klani_resp.server import serve
 from klani_resp.sessions.access import DENIED
+from klani_resp.sessions.transport import Transport
 from tests.conftest import Wire, frame
 from tests.in_memory import new_app
 from tests.zygote import until
@@ -173,6 +177,24 @@ def test_e2_what_is_no_tls_on_the_tls_port(secured: Callable[..., Secured], pape
     assert silent.until(b"x") == (b"", True), "a handshake has a limit"
     silent.socket.close()
     assert pinged(one.port, context(paper)) == b"+PONG\r\n"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_e2_who_is_gone_right_behind_the_handshake(
+    secured: Callable[..., Secured], paper: Paper, version: ssl.TLSVersion
+) -> None:
+    """A reset, and then the peer's address cannot be asked for any more: that is no bug of the server's."""
+    one = secured("no")
+    chosen = context(paper)
+    chosen.minimum_version = chosen.maximum_version = version
+    for _ in range(50):
+        with (
+            socket.create_connection(("127.0.0.1", one.port), timeout=20) as plain,
+            chosen.wrap_socket(plain, server_hostname="localhost") as wrapped,
+        ):
+            wrapped.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert pinged(one.port, context(paper)) == b"+PONG\r\n"
+    assert "Traceback" not in one.log()
 
 
 def one_folder(paper: Paper) -> Path:
@@ -421,6 +443,18 @@ def test_e2_who_is_near(host: str, is_near: bool) -> None:
     app.access.require_password(b"pw")
     assert not app.access.refuses(host)
     assert not new_app(protected_mode=False).access.refuses(host)
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_e2_who_is_far_and_gone_is_no_bug(is_gone: bool) -> None:
+    app = new_app()
+    ours, theirs = trio.testing.memory_stream_pair()
+    if is_gone:
+        await ours.aclose()
+    await serve_stream(theirs, app, Transport("10.0.0.1:5000", "10.0.0.2:7700", host="10.0.0.1"))
+    assert app.counters.rejected == 1 and not app.sessions
+    if not is_gone:
+        assert await ours.receive_some() == DENIED
 
 
 @pytest.fixture

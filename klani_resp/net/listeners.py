@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from klani_resp.config import Config
+from klani_resp.sessions.transport import Transport
 
 log = logging.getLogger("klani_resp")
 ACCEPTED_PER_TURN_MAX = 64
@@ -147,6 +150,17 @@ def unix_socket_identity(config: Config) -> tuple[int, int] | None:
 def remove_unix_socket(config: Config, ours: tuple[int, int] | None) -> None:
     if ours is not None and unix_socket_identity(config) == ours:
         Path(config.unixsocket).unlink(missing_ok=True)
+
+
+def transport_of(sock: socket.socket | trio.socket.SocketType) -> Transport:
+    """To be asked once, at the beginning: of a peer that is gone nothing is known. Raises OSError."""
+    peer = sock.getpeername()
+    return Transport(
+        describe_address(sock.family, peer),
+        describe_address(sock.family, sock.getsockname()),
+        sock.fileno(),
+        "" if sock.family == socket.AF_UNIX else peer[0],
+    )
 
 
 def describe_address(family: int, address: Any) -> str:

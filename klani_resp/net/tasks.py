@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 
 import trio
 
 from klani_resp.app import App, StorageFailed
+from klani_resp.sessions.access import DENIED
 from klani_resp.sessions.session import Session
 from klani_resp.sessions.transport import Line, Transport
 
@@ -17,7 +19,11 @@ CLOSE_SECONDS_MAX = 1.0
 
 async def serve_stream(stream: trio.abc.Stream, app: App, transport: Transport | None = None) -> None:
     """Serves one client until it, or a command of its, ends the connection."""
-    session = app.open_session(transport or Transport("", ""))
+    transport = transport or Transport("", "")
+    if app.access.refuses(transport.host):
+        await _refuse(stream, app)
+        return
+    session = app.open_session(transport)
     try:
         async with trio.open_nursery() as nursery:
             outbox = Outbox(stream, app, session, nursery)
@@ -34,6 +40,15 @@ async def serve_stream(stream: trio.abc.Stream, app: App, transport: Transport |
     finally:
         app.close_session(session)
         await trio.aclose_forcefully(stream)
+
+
+async def _refuse(stream: trio.abc.Stream, app: App) -> None:
+    """Protected mode."""
+    app.counters.rejected += 1
+    with suppress(trio.BrokenResourceError), trio.move_on_after(CLOSE_SECONDS_MAX):
+        await stream.send_all(DENIED)
+    with trio.move_on_after(CLOSE_SECONDS_MAX):
+        await stream.aclose()
 
 
 def only_of(kind: type[BaseException], group: BaseExceptionGroup[BaseException]) -> BaseException | None:

@@ -12,11 +12,12 @@ def _nobody(data: bytes = b"") -> None:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """What CLIENT LIST says about where a client comes from."""
+    """Where a client comes from; CLIENT LIST says all but the host."""
 
     address: str
     local_address: str
     fd: int = -1
+    host: str = ""  # of the address; "" is a unix socket's
 
 
 @dataclass(slots=True)
