@@ -44,7 +44,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     bind: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 7700  # 0: any free one, named in the ready line
+    # 0: none beside `tls_port` or `unixsocket`; where neither is, any free one, named in the ready line.
+    port: Annotated[int, Meta(ge=0, le=65535)] = 7700
     tls_bind: str = ""  # as `bind` unless told
     tls_port: Annotated[int, Meta(ge=0, le=65535)] = 0  # 0: there is no TLS
     tls_cert_file: str = ""
@@ -194,7 +195,11 @@ def _argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with any of the settings")
     parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help="TCP port (7700); 0 takes a free one")
+    parser.add_argument(
+        "--port",
+        type=int,
+        help="TCP port (7700); 0: none beside --tls-port or --unixsocket, else a free one",
+    )
     _add_access_options(parser)
     parser.add_argument("--unixsocket", metavar="PATH", help="listen on a unix socket too")
     parser.add_argument("--metrics-bind", metavar="ADDRESS", help="address of the metrics port (127.0.0.1)")

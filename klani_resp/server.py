@@ -271,6 +271,8 @@ class Server:
                 self._reactor.listen(sock)
             await self._reactor.run()
             return
+        if not self._listeners:  # TLS alone
+            return
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._listeners]
         async with trio.open_nursery() as nursery:
             with self._accepting:

@@ -283,6 +283,21 @@ async def test_who_is_killed_in_a_turn_has_no_part_in_the_rest_of_it(tmp_path: P
         assert await exactly(operator, 4) == b":1\r\n"
 
 
+@roads
+async def test_beside_a_unix_socket_port_0_is_no_port(tmp_path: Path, use_epoll: bool) -> None:
+    path = tmp_path / "socket"
+    config = Config(port=0, dir=str(tmp_path / "data"), unixsocket=str(path))
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(
+            lambda task_status: serve(config, use_epoll=use_epoll, task_status=task_status)
+        )
+        assert addresses == [f"unix:{path}"]
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(b"PING\r\n")
+            assert await exactly(stream, 7) == b"+PONG\r\n"
+        nursery.cancel_scope.cancel()
+
+
 @loop_only
 async def test_there_is_a_limit_of_connections(tmp_path: Path) -> None:
     async with running(tmp_path, True, connections_max=2) as server:

@@ -22,7 +22,7 @@ import trio.testing
 import trustme
 
 from bench.harness.launch import LaunchError, Server, free_port
-from klani_resp.config import Config
+from klani_resp.config import Config, from_mapping
 from klani_resp.net.tasks import serve_stream
 from klani_resp.server import serve
 from klani_resp.sessions.access import DENIED
@@ -305,6 +305,18 @@ async def test_both_roads_beside_tls(paper: Paper, tmp_path: Path, use_epoll: bo
             with contextlib.suppress(trio.BrokenResourceError):
                 assert await stream.receive_some(10) == b""
             await trio.aclose_forcefully(stream)
+
+
+@pytest.mark.parametrize("use_epoll", [True, False])
+async def test_tls_alone(paper: Paper, tmp_path: Path, use_epoll: bool) -> None:
+    tls = {"tls_port": free_port(), "tls_cert_file": str(paper.cert), "tls_key_file": str(paper.key)}
+    config = from_mapping({"port": 0, "dir": str(tmp_path / "data"), "tls_auth_clients": "no", **tls})
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(partial(serve, config, use_epoll=use_epoll))
+        assert addresses == [f"tls 127.0.0.1:{config.tls_port}"]
+        reply = await trio.to_thread.run_sync(pinged, config.tls_port, context(paper))
+        assert reply == b"+PONG\r\n"
+        nursery.cancel_scope.cancel()
 
 
 async def line_of(stream: trio.abc.ReceiveStream, lines: int) -> bytes:

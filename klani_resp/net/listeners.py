@@ -76,8 +76,10 @@ class Acceptor:
 def open_listeners(config: Config) -> list[socket.socket]:
     """The TCP sockets and the unix socket that the settings ask for."""
     opened: list[socket.socket] = []
+    is_elsewhere = bool(config.tls_port or config.unixsocket)
     try:
-        opened += _tcp(config.bind, config.port, config.listen_backlog_connections)
+        if config.port or not is_elsewhere:  # 0 beside another way in is no port, as in Redis
+            opened += _tcp(config.bind, config.port, config.listen_backlog_connections)
         if config.unixsocket:
             opened.append(_unix(Path(config.unixsocket), config.listen_backlog_connections))
     except BaseException:
