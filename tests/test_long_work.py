@@ -112,6 +112,14 @@ def test_inside_exec_it_is_given_at_once() -> None:
     assert session.receive(b"EXEC\r\n") == b"*2\r\n" + array(range(10, ROWS)) + b"+PONG\r\n"
 
 
+def test_inside_exec_it_is_not_begun_where_it_does_not_fit() -> None:
+    session = new_app().open_session(Transport("", ""))
+    session.receive(b"CONFIG SET transaction-bytes-max 100k\r\nMULTI\r\n%b LIMIT 0\r\nPING\r\n" % ASK)
+    reply = session.receive(b"EXEC\r\n")
+    assert reply.startswith(b"*2\r\n-ERR transaction_bytes_max of replies of this transaction is used up")
+    assert reply.endswith(b"\r\n+PONG\r\n"), "there is room for short ones"
+
+
 async def test_nobody_works_for_a_client_that_has_gone() -> None:
     app = new_app()
     session = ask(app, b"LIMIT 0")

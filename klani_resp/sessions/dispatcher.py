@@ -83,6 +83,7 @@ class Dispatcher:
     def __init__(self, commands: Mapping[str, Command]) -> None:
         self.commands = commands
         self.statistics = Statistics()
+        self.writing = frozenset(n.encode() for n, one in commands.items() if one.flags & Flags.WRITE)
         self.endings: dict[Run, Ending] = {}
         self._runs = {
             protocol: {name: self._compile(command, protocol) for name, command in commands.items()}
@@ -120,6 +121,10 @@ class Dispatcher:
         view = View(tables, queueing, guard, frozenset(name.encode() for name in forbidden))
         self._views.add(view)
         return view
+
+    def reject(self, argv: list[bytes], refusal: bytes) -> bytes:
+        """A known command is refused before it begins."""
+        return self.statistics.commands[argv[0].decode().upper()].reject(refusal)
 
     def foreign(self, what: str, session: Session) -> None:
         """A client that speaks another protocol is gone: said now and then."""

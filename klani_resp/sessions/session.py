@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 
 from commands.spec import CommandError, Context, Job, Mute, RawReply
 from klani_resp.acl.users import DEFAULT, User
@@ -24,6 +23,7 @@ from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from klani_resp.sessions.client_list import client_line
 from klani_resp.sessions.compiler import Run, refused
 from klani_resp.sessions.dispatcher import NOT_IN_MULTI, Dispatcher, View
+from klani_resp.sessions.execution import Execution
 from klani_resp.sessions.muting import MutedTable, quiet
 from klani_resp.sessions.transaction import Transaction
 from klani_resp.sessions.transport import Line, Transport
@@ -57,7 +57,7 @@ class Suspension:
 
 class Session:
     __slots__ = (
-        *("_config", "_context", "_dispatcher", "_executing", "_parser", "_pending", "_suspended"),
+        *("_config", "_context", "_dispatcher", "_execution", "_parser", "_pending", "_suspended"),
         *("_table", "_view", "closing", "commands_done", "created_at", "hold", "id", "is_between"),
         *("is_monitor", "job", "last_name", "library_name", "library_version", "line", "more", "muted"),
         *("name", "protocol", "transaction", "transport", "used_at", "user"),
@@ -88,7 +88,7 @@ class Session:
         self._parser = RequestParser(limits)
         self._pending: list[Request] = []
         self.transaction = Transaction(config)
-        self._executing = False
+        self._execution: Execution | None = None
         self.muted: Mute | None = None
         self._suspended: Suspension | None = None
         self._context: Context
@@ -211,10 +211,8 @@ class Session:
 
     def suspend(self, job: Job, run: Run, argv: Request) -> bytes:
         """A command's long work: the transport runs `job`, then calls `finish_job`."""
-        if self._executing:
-            if job.slices is None:
-                return NOT_IN_MULTI
-            return self._dispatcher.endings[run].encode(list(chain.from_iterable(job.slices)), self._context)
+        if self._execution is not None:
+            return NOT_IN_MULTI if job.slices is None else self._execution.at_once(job)
         self.job = job
         self._suspended = Suspension(run, argv, time.perf_counter_ns())
         self.is_between = False
@@ -334,25 +332,24 @@ class Session:
         reason = context.engine.readonly_reason
         if reason is not None and self._wants_room(queue):
             raise CommandError(f"EXECABORT Transaction discarded because of: {reason}")
-        replies = [b"*%d\r\n" % len(queue)]
-        self._executing = True
+        self._execution = Execution(self._config, self._dispatcher)
         context.engine.begin()
         try:
-            replies += [self._execute_queued(context, argv) for argv in queue]
+            reply = self._execution.run(queue, self._execute_queued)
         finally:
             context.engine.commit()
-            self._executing = False
+            self._execution = None
         context.engine.note(context.engine.appended)
-        return RawReply(b"".join(replies))
+        return RawReply(reply)
 
     def _wants_room(self, queue: list[Request]) -> bool:
         """Whether a full disk, which came after they were queued, refuses any: then all, as in Redis."""
         commands = self._dispatcher.commands
         return any(commands[argv[0].decode().upper()].wants_room for argv in queue)
 
-    def _execute_queued(self, context: Context, argv: Request) -> bytes:
+    def _execute_queued(self, argv: Request) -> bytes:
         try:
-            return self._view.tables[self.protocol][argv[0]](context, argv)
+            return self._view.tables[self.protocol][argv[0]](self._context, argv)
         except Exception:
             return self._bug(argv)
 
