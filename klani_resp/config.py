@@ -96,6 +96,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     # Not yet on disk; above it who waits for that is not read.
     waiting_log_bytes_max: Annotated[Positive, LIVE] = 64 << 20
     idle_seconds_max: Annotated[Seconds, LIVE, Redis("timeout")] = 0.0  # without a byte; 0: any time
+    # With more than `output_bytes_max` of replies waiting, and reading next to nothing of them; 0: any time.
+    unread_seconds_max: Annotated[Seconds, LIVE] = 10.0
     request_seconds_max: Annotated[Seconds, LIVE] = 60.0  # from first byte to last; 0: any time
 
     board_bind: str = "127.0.0.1"

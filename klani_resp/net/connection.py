@@ -55,6 +55,10 @@ class Connection:
         """Of replies that did not go out yet."""
         return self.held_bytes + len(self.unsent)
 
+    def unread_bytes(self) -> int:
+        """Of them, what only its client keeps waiting."""
+        return len(self.unsent)
+
     def hold(self, reply: bytes) -> None:
         self.held += 1
         self.held_bytes += len(reply) + HELD_BYTES

@@ -27,3 +27,4 @@ class Line:
     end: Callable[[], None] = _nobody  # closes it at once
     deliver: Callable[[bytes], None] = _nobody  # sends what is no reply
     waiting_bytes: Callable[[], int] = lambda: 0  # of replies that did not go out yet
+    unread_bytes: Callable[[], int] = lambda: 0  # of these, what waits for nothing but that the client reads
