@@ -22,7 +22,7 @@ from klani_resp.protocol import encoder
 from klani_resp.protocol.parser import ParserLimits
 from klani_resp.sessions.access import Access
 from klani_resp.sessions.dispatcher import Dispatcher
-from klani_resp.sessions.session import Encoded, Session
+from klani_resp.sessions.session import Session
 from klani_resp.sessions.transport import Line, Transport
 from klani_resp.settings import Settings, engine_options
 from storage.dismantle import dismantle
@@ -84,6 +84,9 @@ class App:
         self.access = Access(self)
         self.control = Control(self)
         self.row_files = trio.Lock()  # one checkpoint at a time; KL.VERIFY makes one too
+        # Clients' other jobs are done one by one: two at once take as long, and the loop waits for both. So
+        # trio's threads are left to the log and the checkpoints, which wait for no reader.
+        self._reading = trio.Lock()
         self._released = trio.lowlevel.ParkingLot()
         self._emptied = trio.lowlevel.ParkingLot()
         self._receiving: set[trio.CancelScope] = set()
@@ -249,20 +252,21 @@ class App:
         """Does the session's long work beside the loop; the reply is the suspended command's."""
         job = session.job
         assert job is not None
-        if not job.exclusive:
-            return session.finish_job(await self._outcome(session, job))
-        async with self.row_files:  # called off at the end only: Engine.close sees to what `start` began
-            return session.finish_job(await self._outcome(session, job))
+        if job.slices is not None:
+            return session.finish_job(await self._in_slices(session, job.count, job.slices))
+        # An exclusive one is called off at the end only: Engine.close sees to what `start` began.
+        async with self.row_files if job.exclusive else self._reading:
+            if session.closing:  # its client went away before its turn came
+                return b""
+            return session.finish_job(await self._outcome(job))
 
-    async def _outcome(self, session: Session, job: Job) -> object:
+    async def _outcome(self, job: Job) -> object:
         """What the job's `run` gave or raised. An exclusive one must not fail half-way: that is the end."""
         try:
             if job.start is not None:
                 job.start()
         except Exception as error:
             return error
-        if job.slices is not None:
-            return await self._in_slices(session, job.count, job.slices)
         self.wake_committer()
         await self.durable(job.position)
         try:
@@ -273,7 +277,7 @@ class App:
                 self.check()
             return error
 
-    async def _in_slices(self, session: Session, count: int, slices: Iterator[list[int]]) -> Encoded:
+    async def _in_slices(self, session: Session, count: int, slices: Iterator[list[int]]) -> encoder.Encoded:
         """A long array of integers; the others have their turn after each slice."""
         head = encoder.array_head(count)
         # All of it at once: pages that are not touched cost nothing, to join 50 MB of pieces takes 30 ms.
@@ -292,7 +296,7 @@ class App:
         finally:
             self.slicing -= 1
         del reply[end:]
-        return Encoded(cast(bytes, reply))
+        return encoder.Encoded(cast(bytes, reply))
 
     async def free_dropped(self) -> None:
         """Gives back the memory of dropped tables; the others have their turn after each piece."""

@@ -13,11 +13,12 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from commands.spec import CommandError, Context, Job, Mute, RawReply
 from klani_resp.acl.users import DEFAULT, User
 from klani_resp.config import Config
-from klani_resp.protocol.encoder import NULL_ARRAYS
+from klani_resp.protocol.encoder import NULL_ARRAYS, Encoded, array_of
 from klani_resp.protocol.errors import INTERNAL_ERROR, OtherProtocol, ParserBug
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from klani_resp.sessions.client_list import client_line
@@ -37,13 +38,6 @@ UNTIMED_COMMANDS = 16
 
 class Suspended(Exception):
     """Raised through a turn: its command has become a job."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """What a job ended with, on the wire's form already. `data` may be a bytearray: it is only sent."""
-
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +207,8 @@ class Session:
         """A command's long work: the transport runs `job`, then calls `finish_job`."""
         if self._execution is not None:
             return NOT_IN_MULTI if job.slices is None else self._execution.at_once(job)
+        if job.items is not None:
+            job.run = partial(array_of, job.items, self.protocol)
         self.job = job
         self._suspended = Suspension(run, argv, time.perf_counter_ns())
         self.is_between = False
