@@ -84,9 +84,9 @@ class App:
         self.access = Access(self)
         self.control = Control(self)
         self.row_files = trio.Lock()  # one checkpoint at a time; KL.VERIFY makes one too
-        # Clients' other jobs are done one by one: two at once take as long, and the loop waits for both. So
-        # trio's threads are left to the log and the checkpoints, which wait for no reader.
-        self._reading = trio.Lock()
+        # Clients' jobs are done one by one: two at once take as long, and the loop waits for both. So trio's
+        # threads are left to the log and the checkpoints, which wait for no reader. Nor does an operator.
+        self._reading, self._operating = trio.Lock(), trio.Lock()
         self._released = trio.lowlevel.ParkingLot()
         self._emptied = trio.lowlevel.ParkingLot()
         self._receiving: set[trio.CancelScope] = set()
@@ -254,11 +254,16 @@ class App:
         assert job is not None
         if job.slices is not None:
             return session.finish_job(await self._in_slices(session, job.count, job.slices))
-        # An exclusive one is called off at the end only: Engine.close sees to what `start` began.
-        async with self.row_files if job.exclusive else self._reading:
+        async with self._line_for(job):
             if session.closing:  # its client went away before its turn came
                 return b""
             return session.finish_job(await self._outcome(job))
+
+    def _line_for(self, job: Job) -> trio.Lock:
+        """What it holds while it works."""
+        if job.exclusive:  # called off at the end only: Engine.close sees to what `start` began
+            return self.row_files
+        return self._operating if job.items is None else self._reading
 
     async def _outcome(self, job: Job) -> object:
         """What the job's `run` gave or raised. An exclusive one must not fail half-way: that is the end."""
