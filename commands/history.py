@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from commands.arguments import Options, integer
@@ -15,7 +16,7 @@ from storage.schema import Schema
 from storage.table import Table
 
 LIMIT_DEFAULT = 64
-LIMIT_MAX = 1000  # the reply is put together on the loop
+LIMIT_MAX = 1000  # the reply is in memory, up to 4 MB
 Answer = dict[str, Any]
 
 
@@ -45,7 +46,7 @@ Answer = dict[str, Any]
         ),
     ),
 )
-def history_of(context: Context, table: Table, row: int, words: list[bytes]) -> Job:
+def history_of(context: Context, table: Table, row: int, words: list[bytes]) -> Job | list[Answer]:
     limit = LIMIT_DEFAULT
     options = Options(words, 0)
     for option in options:
@@ -55,18 +56,20 @@ def history_of(context: Context, table: Table, row: int, words: list[bytes]) -> 
     engine = context.engine
     values = table.read(row)
     if values is None:
-        return Job(run=list)
+        return []
     fs, directory, uuid, position = engine.fs, engine.directory, engine.manifest.uuid_bytes, values[1]
     number, schema = table.number, table.schema
 
-    def run() -> list[Answer]:
-        entries = history(fs, directory, uuid, number, row, position, min(limit or LIMIT_MAX, LIMIT_MAX))
+    def answers() -> Iterator[Answer]:
         try:
-            return [_shown(schema, entry) for entry in entries]
+            for entry in history(
+                fs, directory, uuid, number, row, position, min(limit or LIMIT_MAX, LIMIT_MAX)
+            ):
+                yield _shown(schema, entry)
         except (StartError, OSError) as error:
             raise StoreError(f"ERR KL.HISTORY cannot read the log: {error}") from error
 
-    return Job(run=run, position=position)
+    return Job(items=answers, position=position)
 
 
 def details_of(frame: tuple[Record, ...], record: Record) -> tuple[bytes | None, bytes | None]:

@@ -187,14 +187,16 @@ class Job:
     worker thread, which must touch no live state; then `finish` on the loop, which answers the reply's
     value. An `exclusive` job has the row files to itself: no checkpoint runs beside it.
 
-    Python in a thread still stops the loop. So a long array of row ids is `slices` instead, and nothing else:
-    each slice is made on the loop and the others have their turn in between. What it shows must not change
-    meanwhile. Inside EXEC all slices are made at once.
+    Python in a thread still stops the loop. So a long array is `items` in place of `run`: each is made, and
+    encoded, in the thread, and the iterator is to give way in between (storage.pace). One of row ids is
+    `slices`, and nothing else: each slice is made on the loop and the others have their turn in between. What
+    it shows must not change meanwhile. Inside EXEC all slices are made at once.
     """
 
     run: Callable[[], Any] = lambda: None
     finish: Callable[[Any], Any] = lambda outcome: outcome
     start: Callable[[], None] | None = None
+    items: Callable[[], Iterator[Any]] | None = None
     position: int = 0
     exclusive: bool = False
     slices: Iterator[list[int]] | None = None

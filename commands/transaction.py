@@ -37,6 +37,12 @@ def multi(context: Context) -> str:
     complexity="that of the queued commands",
     group=GROUP,
     page=Page(
+        text=(
+            "Nobody else is served meanwhile, so what is read in one EXEC has a budget: "
+            "`transaction_bytes_max` (16 MiB) of replies, `transaction_read_ms_max` (50) of its time. "
+            "Once it is used up, whatever does not write rows answers an error in place of its reply, and is "
+            "not run; what writes is done. A pipeline without MULTI has no such limit."
+        ),
         answers=(
             (
                 "array",

@@ -22,7 +22,7 @@ from klani_resp.protocol import encoder
 from klani_resp.protocol.parser import ParserLimits
 from klani_resp.sessions.access import Access
 from klani_resp.sessions.dispatcher import Dispatcher
-from klani_resp.sessions.session import Encoded, Session
+from klani_resp.sessions.session import Session
 from klani_resp.sessions.transport import Line, Transport
 from klani_resp.settings import Settings, engine_options
 from storage.dismantle import dismantle
@@ -84,6 +84,9 @@ class App:
         self.access = Access(self)
         self.control = Control(self)
         self.row_files = trio.Lock()  # one checkpoint at a time; KL.VERIFY makes one too
+        # Clients' jobs are done one by one: two at once take as long, and the loop waits for both. So trio's
+        # threads are left to the log and the checkpoints, which wait for no reader. Nor does an operator.
+        self._reading, self._operating = trio.Lock(), trio.Lock()
         self._released = trio.lowlevel.ParkingLot()
         self._emptied = trio.lowlevel.ParkingLot()
         self._receiving: set[trio.CancelScope] = set()
@@ -131,6 +134,7 @@ class App:
 
     def close_session(self, session: Session) -> None:
         del self.sessions[session.id]
+        session.close_after_reply()  # requests of it may have come in this turn, and be parsed already
         session.line = Line()  # or they would keep each other alive
         self.monitors.remove(session)
         self.counters.commands += session.commands_done
@@ -250,20 +254,26 @@ class App:
         """Does the session's long work beside the loop; the reply is the suspended command's."""
         job = session.job
         assert job is not None
-        if not job.exclusive:
-            return session.finish_job(await self._outcome(session, job))
-        async with self.row_files:  # called off at the end only: Engine.close sees to what `start` began
-            return session.finish_job(await self._outcome(session, job))
+        if job.slices is not None:
+            return session.finish_job(await self._in_slices(session, job.count, job.slices))
+        async with self._line_for(job):
+            if session.closing:  # its client went away before its turn came
+                return b""
+            return session.finish_job(await self._outcome(job))
 
-    async def _outcome(self, session: Session, job: Job) -> object:
+    def _line_for(self, job: Job) -> trio.Lock:
+        """What it holds while it works."""
+        if job.exclusive:  # called off at the end only: Engine.close sees to what `start` began
+            return self.row_files
+        return self._operating if job.items is None else self._reading
+
+    async def _outcome(self, job: Job) -> object:
         """What the job's `run` gave or raised. An exclusive one must not fail half-way: that is the end."""
         try:
             if job.start is not None:
                 job.start()
         except Exception as error:
             return error
-        if job.slices is not None:
-            return await self._in_slices(session, job.count, job.slices)
         self.wake_committer()
         await self.durable(job.position)
         try:
@@ -274,7 +284,7 @@ class App:
                 self.check()
             return error
 
-    async def _in_slices(self, session: Session, count: int, slices: Iterator[list[int]]) -> Encoded:
+    async def _in_slices(self, session: Session, count: int, slices: Iterator[list[int]]) -> encoder.Encoded:
         """A long array of integers; the others have their turn after each slice."""
         head = encoder.array_head(count)
         # All of it at once: pages that are not touched cost nothing, to join 50 MB of pieces takes 30 ms.
@@ -293,7 +303,7 @@ class App:
         finally:
             self.slicing -= 1
         del reply[end:]
-        return Encoded(cast(bytes, reply))
+        return encoder.Encoded(cast(bytes, reply))
 
     async def free_dropped(self) -> None:
         """Gives back the memory of dropped tables; the others have their turn after each piece."""

@@ -59,7 +59,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     bind: str = "127.0.0.1"
-    port: Port = 7700  # 0: any free one, named in the ready line
+    # 0: none beside `tls_port` or `unixsocket`; where neither is, any free one, named in the ready line.
+    port: Port = 7700
     tls_bind: str = ""  # as `bind` unless told
     tls_port: Port = 0  # 0: there is no TLS
     tls_cert_file: str = ""
@@ -112,6 +113,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     # Not yet on disk; above it who waits for that is not read.
     waiting_log_bytes_max: Annotated[Bytes, LIVE] = 64 << 20
     idle_seconds_max: Annotated[Seconds, LIVE, Redis("timeout")] = 0.0  # without a byte; 0: any time
+    # With more than `output_bytes_max` of replies waiting, and reading next to nothing of them; 0: any time.
+    unread_seconds_max: Annotated[Seconds, LIVE] = 10.0
     request_seconds_max: Annotated[Seconds, LIVE] = 60.0  # from first byte to last; 0: any time
 
     board_bind: str = "127.0.0.1"
@@ -129,7 +132,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bulk_bytes_max: Annotated[ClientBytes, LIVE, Redis("proto-max-bulk-len")] = 1 << 20
     request_bytes_max: Annotated[ClientBytes, LIVE, Redis("client-query-buffer-limit")] = 4 << 20
     transaction_commands_max: Annotated[Positive, LIVE] = 10_000
-    transaction_bytes_max: Annotated[Bytes, LIVE] = 16 << 20
+    transaction_bytes_max: Annotated[Bytes, LIVE] = 16 << 20  # of its requests, and of EXEC's replies
+    transaction_read_ms_max: Annotated[Positive, LIVE] = 50  # in one EXEC: nobody else is served meanwhile
     watched_keys_max: Annotated[Positive, LIVE] = 10_000
 
     # What one connection, and one turn of the loop, may take before the others have theirs.
@@ -211,7 +215,11 @@ def _argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with any of the settings")
     parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help="TCP port (7700); 0 takes a free one")
+    parser.add_argument(
+        "--port",
+        type=int,
+        help="TCP port (7700); 0: none beside --tls-port or --unixsocket, else a free one",
+    )
     _add_access_options(parser)
     parser.add_argument("--unixsocket", metavar="PATH", help="listen on a unix socket too")
     parser.add_argument("--metrics-bind", metavar="ADDRESS", help="address of the metrics port (127.0.0.1)")

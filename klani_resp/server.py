@@ -27,6 +27,7 @@ from klani_resp.net.listeners import (
     open_listeners,
     open_tls_listeners,
     remove_unix_socket,
+    transport_of,
     unix_socket_identity,
 )
 from klani_resp.net.reactor import Reactor
@@ -34,8 +35,6 @@ from klani_resp.net.sweep import sweep
 from klani_resp.net.tasks import serve_stream
 from klani_resp.net.tls import TlsRoad, server_context
 from klani_resp.room import keep_room
-from klani_resp.sessions.access import DENIED
-from klani_resp.sessions.transport import Transport
 from klani_resp.settings import engine_options as engine_options
 from storage.errors import StoreError
 from storage.fs import Fs
@@ -272,6 +271,8 @@ class Server:
                 self._reactor.listen(sock)
             await self._reactor.run()
             return
+        if not self._listeners:  # TLS alone
+            return
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._listeners]
         async with trio.open_nursery() as nursery:
             with self._accepting:
@@ -286,16 +287,11 @@ class Server:
             self._app.wake_committer()
 
     async def _serve_socket(self, stream: trio.SocketStream) -> None:
-        sock = stream.socket
         try:
-            transport = Transport(
-                describe_address(sock.family, sock.getpeername()),
-                describe_address(sock.family, sock.getsockname()),
-            )
-            if sock.family != socket.AF_UNIX and self._app.access.refuses(sock.getpeername()[0]):
-                self._app.counters.rejected += 1
-                await stream.send_all(DENIED)
-                return
+            transport = transport_of(stream.socket)
+        except OSError:  # it is gone already
+            return
+        try:
             await serve_stream(stream, self._app, transport)
         except StorageFailed:
             raise

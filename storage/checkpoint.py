@@ -11,7 +11,6 @@ there, so the double-write file must not be written again before all of its bloc
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -21,15 +20,13 @@ from storage.errors import StartError
 from storage.fs import size_of
 from storage.index_cut import IndexCut
 from storage.manifest import Manifest, TableState
+from storage.pace import Pace
 from storage.table import Table
 
 if TYPE_CHECKING:
     from storage.upkeep import Upkeep
 
 
-# A thread that computes keeps the interpreter for 5 ms each time that the loop asks for it, unless it sleeps.
-WORK_SECONDS = 0.00005
-PAUSE_SECONDS = 0.00005
 SMALL_FILES_BYTES = 64 << 10
 
 
@@ -63,11 +60,9 @@ class Checkpoint:
 
     def write(self) -> None:
         """Blocks until the checkpoint is durable. The log must be, up to `position`."""
-        paused_at = time.perf_counter()
+        pace = Pace()
         for _ in self.steps():
-            if time.perf_counter() - paused_at >= WORK_SECONDS:
-                time.sleep(PAUSE_SECONDS)
-                paused_at = time.perf_counter()
+            pace.step()
 
     def room_bytes(self) -> int:
         """About what `write` is going to take on the disk, beyond what its files have."""

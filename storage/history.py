@@ -11,7 +11,6 @@ into the archive meanwhile: it is in the one place or in the other, or no longer
 
 from __future__ import annotations
 
-import time
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -24,10 +23,9 @@ from storage import archive, log_reader
 from storage import format as fmt
 from storage.errors import DamageError
 from storage.fs import Fs
+from storage.pace import Pace
 
 _STEP_BYTES = 64 << 10
-_STEP_RECORDS = 256
-_PAUSE_SECONDS = 0.00005  # long enough for the loop to take the interpreter
 _TRIES = 100  # to open a segment that is being moved
 
 
@@ -86,6 +84,7 @@ class _Log:
         self._paths: dict[int, Path] = {}
         self._firsts: list[int] = []
         self._open: _Segment | None = None
+        self._pace = Pace()
         self._list()
 
     def _list(self) -> None:
@@ -109,7 +108,7 @@ class _Log:
                 self._list()
                 continue
             self.close()
-            self._open = _Segment(self._fs, self._paths[first], fd, self._uuid, self._key)
+            self._open = _Segment(self._fs, self._paths[first], fd, self._uuid, self._key, self._pace)
             return self._open
         raise DamageError(f"the log segment that holds position {position} cannot be opened")
 
@@ -122,9 +121,10 @@ class _Log:
 class _Segment:
     """One file, and where its batches are, as far as it was walked. `key`: table and row."""
 
-    def __init__(self, fs: Fs, path: Path, fd: int, uuid: bytes, key: tuple[int, int]) -> None:
+    def __init__(self, fs: Fs, path: Path, fd: int, uuid: bytes, key: tuple[int, int], pace: Pace) -> None:
         self._fs = fs
         self._key = key
+        self._pace = pace
         self._fd = fd
         self._path = path
         try:
@@ -152,9 +152,7 @@ class _Segment:
 
     def _entries_of(self, batch: log_reader.Batch) -> Iterator[tuple[int, Entry]]:
         frame: list[Record] = []
-        for count, (length, kind, flags, table, row, previous, offset) in enumerate(
-            log_reader.records(batch), 1
-        ):
+        for length, kind, flags, table, row, previous, offset in log_reader.records(batch):
             end = offset + length - fmt.RECORD.size
             frame.append(Record(batch.first + end, kind, table, row, previous, batch.payload[offset:end]))
             if not flags & fmt.FRAME_CONTINUES:
@@ -162,8 +160,7 @@ class _Segment:
                     if (record.table, record.row) == self._key:
                         yield record.position, Entry(record, tuple(frame), batch.header.unix_ms)
                 frame.clear()
-            if count % _STEP_RECORDS == 0:
-                time.sleep(_PAUSE_SECONDS)
+            self._pace.step()
 
     def _batch(self, position: int) -> log_reader.Batch:
         """The batch that holds what ends at `position`."""
@@ -192,10 +189,10 @@ class _Segment:
         while end < position:
             offset = self._behind
             if not base <= offset <= base + len(step) - fmt.BATCH.size:
-                time.sleep(_PAUSE_SECONDS)
                 step, base = self._fs.pread(self._fd, _STEP_BYTES, offset), offset
                 if len(step) < fmt.BATCH.size:
                     return
+            self._pace.step()
             magic, length, first, *_ = fmt.BATCH.unpack_from(step, offset - base)
             if magic != fmt.BATCH_MAGIC or first != end or not 1 <= length <= fmt.BATCH_PAYLOAD_MAX:
                 return

@@ -13,6 +13,7 @@ import redis
 
 from storage import format as fmt
 from storage import history as module
+from storage import pace
 from storage.engine import Engine, EngineOptions
 from storage.errors import DamageError
 from storage.history import Entry, history
@@ -147,6 +148,19 @@ def test_many_batches_in_one_segment() -> None:
     assert len(shop.engine.wal.segments) == 1 and shop.engine.wal.offset > 2 * module._STEP_BYTES
     for number in range(ROWS):
         assert shop.shown(number) == shop.book[number][::-1]
+
+
+def test_it_gives_way_between_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It did so between many records of one batch only: 600 writes, a batch each, kept the interpreter."""
+    shop = Shop(FakeDisk(), EngineOptions(segment_bytes=1 << 20))
+    for _ in range(100):
+        shop.write(1, 1)
+        shop.engine.wal.commit()
+    pauses: list[float] = []
+    monkeypatch.setattr(pace, "WORK_SECONDS", 0)
+    monkeypatch.setattr("storage.pace.time.sleep", pauses.append)
+    assert len(shop.history(1)) == 101
+    assert len(pauses) > 100 and set(pauses) == {pace.PAUSE_SECONDS}
 
 
 def test_a_segment_that_is_moved_meanwhile_is_found() -> None:

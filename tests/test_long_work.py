@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -15,7 +17,7 @@ from klani_resp.config import Config
 from klani_resp.sessions.session import Session
 from klani_resp.sessions.transport import Transport
 from storage.dismantle import dismantle
-from storage.engine import Engine
+from storage.engine import Engine, EngineOptions
 from storage.listing import SLICE_IDS
 from tests.fake_disk import FakeDisk
 from tests.store import FakeClock, assert_sound, checkpoint, contents, open_store, row, schema
@@ -112,6 +114,14 @@ def test_inside_exec_it_is_given_at_once() -> None:
     assert session.receive(b"EXEC\r\n") == b"*2\r\n" + array(range(10, ROWS)) + b"+PONG\r\n"
 
 
+def test_inside_exec_it_is_not_begun_where_it_does_not_fit() -> None:
+    session = new_app().open_session(Transport("", ""))
+    session.receive(b"CONFIG SET transaction-bytes-max 100k\r\nMULTI\r\n%b LIMIT 0\r\nPING\r\n" % ASK)
+    reply = session.receive(b"EXEC\r\n")
+    assert reply.startswith(b"*2\r\n-ERR transaction_bytes_max of replies of this transaction is used up")
+    assert reply.endswith(b"\r\n+PONG\r\n"), "there is room for short ones"
+
+
 async def test_nobody_works_for_a_client_that_has_gone() -> None:
     app = new_app()
     session = ask(app, b"LIMIT 0")
@@ -121,6 +131,62 @@ async def test_nobody_works_for_a_client_that_has_gone() -> None:
     assert slices is not None
     await app.run_job(session)
     assert len(list(slices)) == 3, "one was made"
+
+
+# --- threads -----------------------------------------------------------------------------------------
+
+
+class HeldDisk(FakeDisk):
+    """Whoever reads the log while it serves waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.reads = 0
+
+    def open_readonly(self, path: Path) -> int:
+        if path.parent.name == "wal":
+            self.reads += 1
+            assert self.gate.wait(20)
+        return super().open_readonly(path)
+
+
+READERS = 60  # more than trio has threads
+
+
+async def test_a_checkpoint_does_not_wait_for_readers() -> None:
+    """All threads were theirs: no checkpoint was made, and no next segment of the log."""
+    disk, app = HeldDisk(), App(Config())
+    disk.gate.set()
+    engine, _ = open_store(disk, EngineOptions(checkpoint_bytes=1), FakeClock())
+    app.access.configure()
+    app.opened(engine, InlineCommitter(engine.wal, app.release))
+    session = app.open_session(Transport("", ""))
+    session.receive(b"KL.CREATE seats SCHEMA x U8\r\nKL.INSERT 1 x 1\r\n")
+    app.wake_committer()
+    disk.gate.clear()
+    replies: list[bytes] = []
+
+    async def read(reader: Session) -> None:
+        reader.receive(b"KL.HISTORY 1\r\n")
+        replies.append(await app.run_job(reader))
+
+    readers = [app.open_session(Transport("", "")) for _ in range(READERS)]
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, readers[0])
+            await trio.testing.wait_all_tasks_blocked()
+            for reader in readers[1:]:
+                nursery.start_soon(read, reader)
+            await trio.testing.wait_all_tasks_blocked()
+            await app.checkpoint()
+            assert engine.checkpoints == 1
+            for reader in readers[10:]:
+                app.close_session(reader)
+            disk.gate.set()
+    answered = [reply for reply in replies if reply]
+    assert len(answered) == disk.reads == 10, "nobody works for who has gone meanwhile"
+    assert all(reply.startswith(b"*1\r\n*14\r\n$8\r\nposition\r\n") for reply in answered)
 
 
 # --- KL.DROP ------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from klani_resp.app import StorageFailed
 from klani_resp.config import Config
 from klani_resp.server import HAS_EPOLL, serve
 from storage.fs import OsFs
+from tests.conftest import frame
 
 roads = pytest.mark.parametrize(
     "use_epoll",
@@ -259,6 +261,41 @@ async def test_who_waits_for_the_disk_is_read_no_further(
         server.fs.gate.set()
         assert await exactly(stream, 4) == b":1\r\n"
         assert await exactly(stream, len(replies)) == replies
+
+
+@loop_only
+async def test_who_is_killed_in_a_turn_has_no_part_in_the_rest_of_it(tmp_path: Path) -> None:
+    """Nothing is awaited between the two requests: they come in one turn, and are parsed together."""
+    async with running(tmp_path, True) as server:
+        await server.table()
+        operator, killed = await server.connect(b"PING\r\n"), await server.connect(b"CLIENT ID\r\n")
+        assert await exactly(operator, 7) == b"+PONG\r\n"
+        number = (await exactly(killed, 4)).strip(b":\r\n")
+        for stream, words in (
+            (operator, (b"CLIENT", b"KILL", b"ID", number)),
+            (killed, (b"KL.INSERT", b"2", b"x", b"1")),
+        ):
+            with socket.socket(fileno=os.dup(stream.socket.fileno())) as sock:
+                sock.send(frame(*words))
+        assert await exactly(operator, 4) == b":1\r\n"
+        assert await rest(killed) == b""
+        await operator.send_all(b"KL.COUNT seats x 1\r\n")
+        assert await exactly(operator, 4) == b":1\r\n"
+
+
+@roads
+async def test_beside_a_unix_socket_port_0_is_no_port(tmp_path: Path, use_epoll: bool) -> None:
+    path = tmp_path / "socket"
+    config = Config(port=0, dir=str(tmp_path / "data"), unixsocket=str(path))
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(
+            lambda task_status: serve(config, use_epoll=use_epoll, task_status=task_status)
+        )
+        assert addresses == [f"unix:{path}"]
+        async with await trio.open_unix_socket(path) as stream:
+            await stream.send_all(b"PING\r\n")
+            assert await exactly(stream, 7) == b"+PONG\r\n"
+        nursery.cancel_scope.cancel()
 
 
 @loop_only

@@ -179,6 +179,49 @@ def _queued(count: int) -> str:
     return "\n".join(["< +OK", *["< +QUEUED"] * count, "< -ERR transaction is too long"])
 
 
+USED_UP = b"-ERR %b of this transaction is used up: from here on only what writes rows is done\r\n"
+
+
+def queued(session: Session, *requests: bytes) -> bytes:
+    """What EXEC answers behind its count."""
+    assert session.receive(b"MULTI\r\n") == b"+OK\r\n"
+    for request in requests:
+        session.receive(request)
+        assert session.in_transaction
+    head = b"*%d\r\n" % len(requests)
+    reply = session.receive(b"EXEC\r\n")
+    assert reply.startswith(head)
+    return reply.removeprefix(head)
+
+
+def test_what_one_exec_reads_has_a_budget_of_bytes() -> None:
+    """10,000 answers of 40 KB each were 1.2 GB, in one step: what writes is done all the same."""
+    session = new_session(new_app(transaction_bytes_max=5_000))
+    session.receive(b"KL.CREATE seats SCHEMA x BYTES 1000\r\nKL.INSERT 1 x %b\r\n" % (b"a" * 1000))
+    answer = session.receive(b"KL.SEEK 1\r\n")
+    insert, read = b"KL.INSERT %d x b\r\n", b"KL.SEEK 1\r\n"
+    asked = [read, insert % 2, read, read, read, read, read, insert % 3, read, b"ping\r\n", insert % 4]
+    refused = USED_UP % b"transaction_bytes_max of replies"
+    expected = [answer, b":1\r\n", *[answer] * 4, refused, b":1\r\n", refused, refused, b":1\r\n"]
+    assert queued(session, *asked) == b"".join(expected)
+    for row in (2, 3, 4):
+        assert session.receive(b"KL.SEEK %d\r\n" % row).endswith(b"\r\nb\r\n")
+    assert b"cmdstat_kl.seek:calls=9," in session.receive(b"INFO commandstats\r\n")
+    assert b"rejected_calls=2," in session.receive(b"INFO commandstats\r\n")
+    assert queued(session, read) == answer, "the next one has its own"
+
+
+def test_what_one_exec_reads_has_a_budget_of_time() -> None:
+    session = new_session(new_app(transaction_read_ms_max=1))
+    talk(session, SCHEMA)
+    long = b"COMMAND\r\n"  # some milliseconds
+    reply = queued(session, long, *[long] * 20, b"KL.INSERT 1 rank 1\r\n")
+    answer = session.receive(long)
+    assert reply.startswith(answer)
+    assert reply.endswith(USED_UP % b"transaction_read_ms_max of reading" + b":1\r\n")
+    assert queued(session, long) == answer
+
+
 # --- positions --------------------------------------------------------------------------------------------
 
 
@@ -439,11 +482,33 @@ def test_a_bug_in_a_job_s_end_does_too(session: Session, job_command: Callable[[
         (b"PING\r\n*1\r\n:1\r\nPING\r\n", b"+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n"),
         (b"POST / HTTP/1.1\r\nHost: here\r\nKL.DROP seats\r\n", b""),
         (b"Host: here\r\nPING\r\n", b""),
+        (b"MULTI\r\nPOST / HTTP/1.1\r\nHost: here\r\nEXEC\r\n", b"+OK\r\n"),
+        (b"MULTI\r\nHost: here\r\nPING\r\n", b"+OK\r\n"),
+        (b"MULTI\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"+OK\r\n"),
     ],
 )
 def test_what_ends_a_connection(session: Session, sent: bytes, reply: bytes) -> None:
     assert session.receive(sent) == reply
     assert session.closing
+
+
+@pytest.mark.parametrize("end", ["killed", "gone"])
+def test_who_was_cut_off_executes_nothing_more(app: App, session: Session, end: str) -> None:
+    """What it had sent may have come in the same turn of the loop, and be parsed already."""
+    other, waiting = new_session(app), new_session(app)
+    talk(session, SCHEMA)
+    waiting.receive(b"PING\r\n" * (Config().turn_commands_max + 1) + b"KL.INSERT 3 rank 1\r\n")
+    assert waiting.more
+    if end == "killed":
+        talk(session, f"> CLIENT KILL ID {other.id}\n> CLIENT KILL ID {waiting.id}\n< :1\n< :1")
+    else:
+        app.close_session(other)
+        app.close_session(waiting)
+    assert other.execute([[b"KL.INSERT", b"1", b"rank", b"1"]]) == b""
+    assert other.receive(b"KL.INSERT 2 rank 1\r\nMONITOR\r\n") == b""
+    assert waiting.receive(b"") == b""
+    talk(session, "> KL.COUNT seats rank 1\n< :0")
+    assert not other.is_monitor
 
 
 def test_while_loading(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import datetime
 import os
 import socket
 import ssl
+import struct
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from typing import Any
 import pytest
 import redis
 import trio
+import trio.testing
 import trustme
 
 from bench.harness.launch import LaunchError, Server, free_port
-from klani_resp.config import Config
+from klani_resp.config import Config, from_mapping
+from klani_resp.net.tasks import serve_stream
 from klani_resp.server import serve
 from klani_resp.sessions.access import DENIED
+from klani_resp.sessions.transport import Transport
 from tests.conftest import Wire, frame
 from tests.in_memory import new_app, new_session
 from tests.zygote import until
@@ -175,6 +179,24 @@ def test_e2_what_is_no_tls_on_the_tls_port(secured: Callable[..., Secured], pape
     assert pinged(one.port, context(paper)) == b"+PONG\r\n"
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_e2_who_is_gone_right_behind_the_handshake(
+    secured: Callable[..., Secured], paper: Paper, version: ssl.TLSVersion
+) -> None:
+    """A reset, and then the peer's address cannot be asked for any more: that is no bug of the server's."""
+    one = secured("no")
+    chosen = context(paper)
+    chosen.minimum_version = chosen.maximum_version = version
+    for _ in range(50):
+        with (
+            socket.create_connection(("127.0.0.1", one.port), timeout=20) as plain,
+            chosen.wrap_socket(plain, server_hostname="localhost") as wrapped,
+        ):
+            wrapped.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert pinged(one.port, context(paper)) == b"+PONG\r\n"
+    assert "Traceback" not in one.log()
+
+
 def one_folder(paper: Paper) -> Path:
     return paper.ca.parent
 
@@ -283,6 +305,18 @@ async def test_both_roads_beside_tls(paper: Paper, tmp_path: Path, use_epoll: bo
             with contextlib.suppress(trio.BrokenResourceError):
                 assert await stream.receive_some(10) == b""
             await trio.aclose_forcefully(stream)
+
+
+@pytest.mark.parametrize("use_epoll", [True, False])
+async def test_tls_alone(paper: Paper, tmp_path: Path, use_epoll: bool) -> None:
+    tls = {"tls_port": free_port(), "tls_cert_file": str(paper.cert), "tls_key_file": str(paper.key)}
+    config = from_mapping({"port": 0, "dir": str(tmp_path / "data"), "tls_auth_clients": "no", **tls})
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(partial(serve, config, use_epoll=use_epoll))
+        assert addresses == [f"tls 127.0.0.1:{config.tls_port}"]
+        reply = await trio.to_thread.run_sync(pinged, config.tls_port, context(paper))
+        assert reply == b"+PONG\r\n"
+        nursery.cancel_scope.cancel()
 
 
 async def line_of(stream: trio.abc.ReceiveStream, lines: int) -> bytes:
@@ -421,6 +455,18 @@ def test_e2_who_is_near(host: str, is_near: bool) -> None:
     assert new_session(app).receive(frame("CONFIG", "SET", "requirepass", "pw")) == b"+OK\r\n"
     assert not app.access.refuses(host)
     assert not new_app(protected_mode=False).access.refuses(host)
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_e2_who_is_far_and_gone_is_no_bug(is_gone: bool) -> None:
+    app = new_app()
+    ours, theirs = trio.testing.memory_stream_pair()
+    if is_gone:
+        await ours.aclose()
+    await serve_stream(theirs, app, Transport("10.0.0.1:5000", "10.0.0.2:7700", host="10.0.0.1"))
+    assert app.counters.rejected == 1 and not app.sessions
+    if not is_gone:
+        assert await ours.receive_some() == DENIED
 
 
 @pytest.fixture

@@ -194,6 +194,16 @@ def test_monitor_ends(seen: list[bytes], end: str) -> None:
     assert len(app.dispatcher.statistics.of("PING").fine) > 0, "and costs nothing any more"
 
 
+def test_who_is_gone_begins_to_monitor_no_more(seen: list[bytes]) -> None:
+    """Its request came in the turn in which it was killed: it was kept for good, and every command paid."""
+    app = new_app()
+    killed = client(app)
+    app.close_session(killed)
+    assert killed.execute([[b"MONITOR"]]) == b""
+    asked(client(app), "PING")
+    assert len(app.dispatcher.statistics.of("PING").fine) > 0
+
+
 SECRETS: list[tuple[str | bytes, ...]] = [
     ("AUTH", SECRET),
     ("AUTH", "ann", SECRET),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from functools import partial
 from typing import TYPE_CHECKING
 
-from klani_resp.net.listeners import describe_address
+from klani_resp.net.listeners import transport_of
 from klani_resp.sessions.access import DENIED
 from klani_resp.sessions.session import Session
 from klani_resp.sessions.transport import Transport
@@ -56,6 +55,10 @@ class Connection:
         """Of replies that did not go out yet."""
         return self.held_bytes + len(self.unsent)
 
+    def unread_bytes(self) -> int:
+        """Of them, what only its client keeps waiting."""
+        return len(self.unsent)
+
     def hold(self, reply: bytes) -> None:
         self.held += 1
         self.held_bytes += len(reply) + HELD_BYTES
@@ -88,15 +91,14 @@ class Connection:
 def admitted(sock: socket.socket, app: App) -> Transport | None:
     """Where a new client comes from; None for one that was told why it is not served. Raises OSError."""
     sock.setblocking(False)
-    is_remote = sock.family != socket.AF_UNIX
+    transport = transport_of(sock)
     refusal = MAX_CLIENTS if len(app.sessions) >= app.config.connections_max else b""
-    if is_remote and app.access.refuses(sock.getpeername()[0]):
+    if app.access.refuses(transport.host):
         refusal = DENIED
     if refusal:
         app.counters.rejected += 1
         sock.send(refusal)
         return None
-    if is_remote:
+    if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    describe = partial(describe_address, sock.family)
-    return Transport(describe(sock.getpeername()), describe(sock.getsockname()), sock.fileno())
+    return transport

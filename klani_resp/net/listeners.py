@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from klani_resp.config import Config
+from klani_resp.sessions.transport import Transport
 
 log = logging.getLogger("klani_resp")
 ACCEPTED_PER_TURN_MAX = 64
@@ -73,8 +76,10 @@ class Acceptor:
 def open_listeners(config: Config) -> list[socket.socket]:
     """The TCP sockets and the unix socket that the settings ask for."""
     opened: list[socket.socket] = []
+    is_elsewhere = bool(config.tls_port or config.unixsocket)
     try:
-        opened += _tcp(config.bind, config.port, config.listen_backlog_connections)
+        if config.port or not is_elsewhere:  # 0 beside another way in is no port, as in Redis
+            opened += _tcp(config.bind, config.port, config.listen_backlog_connections)
         if config.unixsocket:
             opened.append(_unix(Path(config.unixsocket), config.listen_backlog_connections))
     except BaseException:
@@ -147,6 +152,17 @@ def unix_socket_identity(config: Config) -> tuple[int, int] | None:
 def remove_unix_socket(config: Config, ours: tuple[int, int] | None) -> None:
     if ours is not None and unix_socket_identity(config) == ours:
         Path(config.unixsocket).unlink(missing_ok=True)
+
+
+def transport_of(sock: socket.socket | trio.socket.SocketType) -> Transport:
+    """To be asked once, at the beginning: of a peer that is gone nothing is known. Raises OSError."""
+    peer = sock.getpeername()
+    return Transport(
+        describe_address(sock.family, peer),
+        describe_address(sock.family, sock.getsockname()),
+        sock.fileno(),
+        "" if sock.family == socket.AF_UNIX else peer[0],
+    )
 
 
 def describe_address(family: int, address: Any) -> str:

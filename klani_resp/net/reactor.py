@@ -312,7 +312,7 @@ class Reactor:
             return
         connection = Connection(sock, self._app.open_session(transport), select.EPOLLIN)
         end, deliver = partial(self._drop, connection), partial(self._deliver, connection)
-        connection.session.line = Line(end, deliver, connection.waiting_bytes)
+        connection.session.line = Line(end, deliver, connection.waiting_bytes, connection.unread_bytes)
         self._connections[transport.fd] = connection
 
     # --- replies --------------------------------------------------------------------------------------

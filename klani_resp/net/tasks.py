@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 
 import trio
 
 from klani_resp.app import App, StorageFailed
+from klani_resp.sessions.access import DENIED
 from klani_resp.sessions.session import Session
 from klani_resp.sessions.transport import Line, Transport
 
 log = logging.getLogger("klani_resp")
 CLOSE_SECONDS_MAX = 1.0
+PIECE_BYTES = 64 << 10  # of a reply, that are sent at once
 
 
 async def serve_stream(stream: trio.abc.Stream, app: App, transport: Transport | None = None) -> None:
     """Serves one client until it, or a command of its, ends the connection."""
-    session = app.open_session(transport or Transport("", ""))
+    transport = transport or Transport("", "")
+    if app.access.refuses(transport.host):
+        await _refuse(stream, app)
+        return
+    session = app.open_session(transport)
     try:
         async with trio.open_nursery() as nursery:
             outbox = Outbox(stream, app, session, nursery)
-            session.line = Line(nursery.cancel_scope.cancel, outbox.put, outbox.waiting_bytes)
+            waiting = outbox.waiting_bytes
+            session.line = Line(nursery.cancel_scope.cancel, outbox.put, waiting, unread_bytes=waiting)
             await _serve(stream, app, session, outbox)
             with trio.move_on_after(CLOSE_SECONDS_MAX):
                 await stream.aclose()  # TLS says that this is the end
@@ -34,6 +42,15 @@ async def serve_stream(stream: trio.abc.Stream, app: App, transport: Transport |
     finally:
         app.close_session(session)
         await trio.aclose_forcefully(stream)
+
+
+async def _refuse(stream: trio.abc.Stream, app: App) -> None:
+    """Protected mode."""
+    app.counters.rejected += 1
+    with suppress(trio.BrokenResourceError), trio.move_on_after(CLOSE_SECONDS_MAX):
+        await stream.send_all(DENIED)
+    with trio.move_on_after(CLOSE_SECONDS_MAX):
+        await stream.aclose()
 
 
 def only_of(kind: type[BaseException], group: BaseExceptionGroup[BaseException]) -> BaseException | None:
@@ -61,11 +78,14 @@ class Outbox:
         return self._reply_bytes + len(self._delivered)
 
     async def send(self, data: bytes) -> None:
+        """In pieces: how far it has come tells whether the client reads at all."""
         self._reply_bytes = len(data)
         async with self._sending:
-            await self._stream.send_all(data)
-        self._reply_bytes = 0
-        self._app.counters.sent_bytes += len(data)
+            for start in range(0, len(data), PIECE_BYTES):
+                piece = memoryview(data)[start : start + PIECE_BYTES]
+                await self._stream.send_all(piece)
+                self._reply_bytes -= len(piece)
+                self._app.counters.sent_bytes += len(piece)
 
     def put(self, data: bytes) -> None:
         """As what is no reply; a client that does not read it is cut off."""

@@ -13,10 +13,8 @@ import trio
 
 from klani_resp.app import App, StorageFailed
 from klani_resp.config import Config, ConfigError
-from klani_resp.net.listeners import Acceptor, describe_address
+from klani_resp.net.listeners import Acceptor, transport_of
 from klani_resp.net.tasks import serve_stream
-from klani_resp.sessions.access import DENIED
-from klani_resp.sessions.transport import Transport
 from klani_resp.sometimes import Sometimes
 
 log = logging.getLogger("klani_resp")
@@ -85,43 +83,30 @@ class TlsRoad:
 
     async def _serve(self, sock: socket.socket) -> None:
         with sock:
+            address = "?"
             try:
-                secured, transport = await self._secured(sock)
+                transport = transport_of(sock)
+                address = transport.address
+                secured = await self._secured(sock)
+            except (trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
+                reason = error.__cause__ or error
+                self._complaints.warn(
+                    log, "no TLS with %s: %s", address, str(reason) or type(reason).__name__
+                )
+                return
             finally:
                 self._handshakes -= 1
-            if secured is None or transport is None:
-                return
             try:
-                await self._serve_secured(secured, transport)
+                await serve_stream(secured, self._app, transport)
             except StorageFailed:
                 raise
             except Exception:
                 log.exception("bug in a connection's task: the connection is closed")
 
-    async def _secured(
-        self, sock: socket.socket
-    ) -> tuple[trio.SSLStream[trio.SocketStream], Transport] | tuple[None, None]:
-        """The stream behind a good handshake, and where it comes from."""
-        address = "?"
-        try:
-            address = describe_address(sock.family, sock.getpeername())
-            transport = Transport(address, describe_address(sock.family, sock.getsockname()), sock.fileno())
-            stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))  # sends without delay
-            secured = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
-            with trio.fail_after(self._app.config.tls_handshake_seconds_max):
-                await secured.do_handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
-            reason = error.__cause__ or error
-            self._complaints.warn(log, "no TLS with %s: %s", address, str(reason) or type(reason).__name__)
-            return None, None
-        return secured, transport
-
-    async def _serve_secured(self, secured: trio.SSLStream[trio.SocketStream], transport: Transport) -> None:
-        app = self._app
-        if app.access.refuses(secured.transport_stream.socket.getpeername()[0]):
-            app.counters.rejected += 1
-            with trio.move_on_after(app.config.tls_handshake_seconds_max):
-                await secured.send_all(DENIED)
-                await secured.aclose()
-            return
-        await serve_stream(secured, app, transport)
+    async def _secured(self, sock: socket.socket) -> trio.SSLStream[trio.SocketStream]:
+        """The stream behind a good handshake. Raises what trio does, OSError."""
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))  # sends without delay
+        secured = trio.SSLStream(stream, self._context, server_side=True, https_compatible=True)
+        with trio.fail_after(self._app.config.tls_handshake_seconds_max):
+            await secured.do_handshake()
+        return secured

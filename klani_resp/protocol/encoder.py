@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from commands.spec import Constant, RawReply, Status
@@ -42,6 +43,19 @@ def ids_part(values: Sequence[int]) -> bytes:
 
 def array_head(count: int) -> bytes:
     return b"*%d\r\n" % count
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a job ended with, on the wire's form already. `data` may be a bytearray: it is only sent."""
+
+    data: bytes
+
+
+def array_of(items: Callable[[], Iterator[object]], protocol: int) -> Encoded:
+    """A long array, in a thread: to encode a thousand maps of 64 fields takes 55 ms."""
+    parts = [encode(item, protocol) for item in items()]
+    return Encoded(b"".join((array_head(len(parts)), *parts)))
 
 
 def bulk(value: bytes) -> bytes:

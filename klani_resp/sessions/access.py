@@ -146,8 +146,9 @@ class Access:
         for session in list(self._app.sessions.values()):
             if session.user in users:
                 self._log_in(session, None)
-                session.close_after_reply()
-                if session is not asked_by:
+                if session is asked_by:
+                    session.close_after_reply()
+                else:
                     session.end()
 
     def refuses(self, host: str) -> bool:

@@ -88,6 +88,7 @@ class Dispatcher:
     def __init__(self, commands: Mapping[str, Command]) -> None:
         self.commands = commands
         self.statistics = Statistics()
+        self.writing = frozenset(n.encode() for n, one in commands.items() if one.flags & Flags.WRITE)
         self.endings: dict[Run, Ending] = {}
         self._runs = {
             protocol: {name: self._compile(command, protocol) for name, command in commands.items()}
@@ -135,6 +136,10 @@ class Dispatcher:
         command = self.commands[ending.statistics.name]
         return command.name.lower() if command.family is None else member
 
+    def reject(self, argv: list[bytes], refusal: bytes) -> bytes:
+        """A known command is refused before it begins."""
+        return self.statistics.commands[argv[0].decode().upper()].reject(refusal)
+
     def foreign(self, what: str, session: Session) -> None:
         """A client that speaks another protocol is gone: said now and then."""
         self.speaks_otherwise.warn(
@@ -163,7 +168,7 @@ class Dispatcher:
                 table[spelling] = _noted(command, answers)
                 queueing[spelling] = _noted(command, queues)
         for word in FOREIGN:
-            table[word] = self._foreign
+            table[word] = queueing[word] = self._foreign
 
     def _is_ready(self, command: Command) -> bool:
         return not self._is_loading or bool(command.flags & Flags.LOADING)

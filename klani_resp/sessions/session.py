@@ -13,17 +13,18 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 
 from commands.spec import CommandError, Context, Job, Mute, RawReply
 from klani_resp.acl.users import DEFAULT, User
 from klani_resp.config import Config
-from klani_resp.protocol.encoder import NULL_ARRAYS
+from klani_resp.protocol.encoder import NULL_ARRAYS, Encoded, array_of
 from klani_resp.protocol.errors import INTERNAL_ERROR, OtherProtocol, ParserBug
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
 from klani_resp.sessions.client_list import client_line
 from klani_resp.sessions.compiler import Run, refused
 from klani_resp.sessions.dispatcher import NOT_IN_MULTI, Dispatcher, View
+from klani_resp.sessions.execution import Execution
 from klani_resp.sessions.muting import MutedTable, quiet
 from klani_resp.sessions.transaction import Transaction
 from klani_resp.sessions.transport import Line, Transport
@@ -40,13 +41,6 @@ class Suspended(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """What a job ended with, on the wire's form already. `data` may be a bytearray: it is only sent."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Suspension:
     """A command whose job is under way."""
 
@@ -57,7 +51,7 @@ class Suspension:
 
 class Session:
     __slots__ = (
-        *("_config", "_context", "_dispatcher", "_executing", "_parser", "_pending", "_suspended"),
+        *("_config", "_context", "_dispatcher", "_execution", "_parser", "_pending", "_suspended"),
         *("_table", "_view", "closing", "commands_done", "created_at", "hold", "id", "is_between"),
         *("is_monitor", "job", "last_member", "last_run", "library_name", "library_version", "line"),
         *("more", "muted", "name", "protocol", "transaction", "transport", "used_at", "user"),
@@ -89,7 +83,7 @@ class Session:
         self._parser = RequestParser(limits)
         self._pending: list[Request] = []
         self.transaction = Transaction(config)
-        self._executing = False
+        self._execution: Execution | None = None
         self.muted: Mute | None = None
         self._suspended: Suspension | None = None
         self._context: Context
@@ -217,10 +211,10 @@ class Session:
 
     def suspend(self, job: Job, run: Run, argv: Request) -> bytes:
         """A command's long work: the transport runs `job`, then calls `finish_job`."""
-        if self._executing:
-            if job.slices is None:
-                return NOT_IN_MULTI
-            return self._dispatcher.endings[run].encode(list(chain.from_iterable(job.slices)), self._context)
+        if self._execution is not None:
+            return NOT_IN_MULTI if job.slices is None else self._execution.at_once(job)
+        if job.items is not None:
+            job.run = partial(array_of, job.items, self.protocol)
         self.job = job
         self._suspended = Suspension(run, argv, time.perf_counter_ns())
         self.is_between = False
@@ -340,25 +334,24 @@ class Session:
         reason = context.engine.readonly_reason
         if reason is not None and self._wants_room(queue):
             raise CommandError(f"EXECABORT Transaction discarded because of: {reason}")
-        replies = [b"*%d\r\n" % len(queue)]
-        self._executing = True
+        self._execution = Execution(self._config, self._dispatcher)
         context.engine.begin()
         try:
-            replies += [self._execute_queued(context, argv) for argv in queue]
+            reply = self._execution.run(queue, self._execute_queued)
         finally:
             context.engine.commit()
-            self._executing = False
+            self._execution = None
         context.engine.note(context.engine.appended)
-        return RawReply(b"".join(replies))
+        return RawReply(reply)
 
     def _wants_room(self, queue: list[Request]) -> bool:
         """Whether a full disk, which came after they were queued, refuses any: then all, as in Redis."""
         commands = self._dispatcher.commands
         return any(commands[argv[0].decode().upper()].wants_room for argv in queue)
 
-    def _execute_queued(self, context: Context, argv: Request) -> bytes:
+    def _execute_queued(self, argv: Request) -> bytes:
         try:
-            return self._view.tables[self.protocol][argv[0]](context, argv)
+            return self._view.tables[self.protocol][argv[0]](self._context, argv)
         except Exception:
             return self._bug(argv)
 
@@ -388,7 +381,8 @@ class Session:
         return int(time.monotonic() - self.created_at)
 
     def end(self) -> None:
-        """Closes its connection at once, whatever waits."""
+        """Closes its connection at once, whatever waits; of what was received nothing more is executed."""
+        self.close_after_reply()
         self.line.end()
 
     def describe(self) -> str:

@@ -12,11 +12,12 @@ def _nobody(data: bytes = b"") -> None:
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """What CLIENT LIST says about where a client comes from."""
+    """Where a client comes from; CLIENT LIST says all but the host."""
 
     address: str
     local_address: str
     fd: int = -1
+    host: str = ""  # of the address; "" is a unix socket's
 
 
 @dataclass(slots=True)
@@ -26,3 +27,4 @@ class Line:
     end: Callable[[], None] = _nobody  # closes it at once
     deliver: Callable[[bytes], None] = _nobody  # sends what is no reply
     waiting_bytes: Callable[[], int] = lambda: 0  # of replies that did not go out yet
+    unread_bytes: Callable[[], int] = lambda: 0  # of these, what waits for nothing but that the client reads

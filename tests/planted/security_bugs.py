@@ -89,9 +89,18 @@ SECURITY_BUGS = (
     Bug(
         "a deleted user's commands that have come are executed",
         "klani_resp/sessions/access.py",
-        "                self._log_in(session, None)\n                session.close_after_reply()\n",
-        "",
+        "                self._log_in(session, None)\n                if session is asked_by:\n"
+        "                    session.close_after_reply()\n                else:\n"
+        "                    session.end()\n",
+        "                session.line.end()\n",
         (ACL + "test_a_user_is_deleted",),
+    ),
+    Bug(
+        "who is killed goes on with what it has sent",
+        "klani_resp/sessions/session.py",
+        "        self.close_after_reply()\n        self.line.end()\n",
+        "        self.line.end()\n",
+        ("tests/test_session.py::test_who_was_cut_off_executes_nothing_more[killed]",),
     ),
     Bug(
         "a user that is off can log in",
