@@ -85,11 +85,12 @@ def pairs(
 
 
 class Options:
-    """Options behind the positional arguments: any order, each once."""
+    """Options behind the positional arguments: any order, each once; or, as Redis has it, the last counts."""
 
-    def __init__(self, words: list[bytes], start: int) -> None:
+    def __init__(self, words: list[bytes], start: int, *, each_once: bool = True) -> None:
         self._words = words
         self._at = start
+        self._each_once = each_once
         self._seen: set[bytes] = set()
 
     def __iter__(self) -> Options:
@@ -99,7 +100,7 @@ class Options:
         if self._at >= len(self._words):
             raise StopIteration
         name = self._words[self._at].upper()
-        if name in self._seen:
+        if self._each_once and name in self._seen:
             raise syntax_error()
         self._seen.add(name)
         self._at += 1

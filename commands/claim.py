@@ -17,8 +17,10 @@ _ALLOWED = frozenset(b"SET COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST".split
     summary="Sells the lowest free rows that match, or chosen ones, all or none; answers their ids, "
     "none when sold out.",
     syntax="<table> <field> <value> [<field> <value> ...] SET <field> <value> [<field> <value> ...] "
-    "[COUNT <n> | IDS <n> <id> [<id> ...]] [ADJACENT <field> [WITHIN <field>]] [TAKE <n> FROM <counter>] "
-    "[FOR <owner> [MAX <n>]] [REQUEST <id>]",
+    "[COUNT <n> | IDS <n> <id> [<id> ...]] [ADJACENT <field> [WITHIN <field>]] [FOR <owner> [MAX <n>]] "
+    "[REQUEST <id>]\n"
+    "<table> [<field> <value> ...] IDS 1 <id> TAKE <n> FROM <counter> [SET <field> <value> "
+    "[<field> <value> ...]] [FOR <owner> [MAX <n>]] [REQUEST <id>]",
     args=(("table", Arg.TABLE), ("words", Arg.REST)),
     least=6,
     reply=Reply.IDS,

@@ -16,7 +16,7 @@ from msgspec.msgpack import encode
 from commands.arguments import integer, pairs, shown, token_of
 from commands.spec import CommandError, syntax_error
 from storage.format import ROW_ID_MAX
-from storage.holds import PX_MAX
+from storage.holds import HOLD_MS_MAX
 from storage.offers import Criteria, Wanted
 from storage.schema import Field, Schema, Value
 from storage.selling import ROWS_MAX, Terms
@@ -126,7 +126,7 @@ class Clauses:
         self.terms.request = self._name("REQUEST")
 
     def px(self) -> None:
-        self.px_ms = integer(self.word(), 1, PX_MAX)
+        self.px_ms = integer(self.word(), 1, HOLD_MS_MAX)
 
     def replace(self) -> None:
         self.replacing = token_of(self.word())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from commands.spec import (
@@ -62,12 +63,28 @@ def valid_name(text: bytes, what: str) -> bytes:
     return text
 
 
+def _passwords(words: list[bytes]) -> Iterator[int]:
+    """Of HELLO's arguments what AUTH takes; and all behind a word that is no option, which may be a slip."""
+    at = 1
+    while at < len(words):
+        option = words[at].upper()
+        if option == b"SETNAME":
+            at += 2
+        elif option == b"AUTH":
+            yield from (at + 1, at + 2)
+            at += 3
+        else:
+            yield from range(at + 1, len(words))
+            return
+
+
 @command(
     "HELLO",
     summary="Chooses the protocol version and tells what the server is.",
     syntax="[<protover> [AUTH <username> <password>] [SETNAME <clientname>]]",
     args=(("words", Arg.REST),),
     flags=Flags.LOADING | Flags.FAST | Flags.CONNECTION | Flags.NO_AUTH | Flags.SECRET,
+    secrets=_passwords,
     group="connection",
     page=Page(
         arguments={

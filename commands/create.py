@@ -20,7 +20,10 @@ from storage.schema import Field, Schema, make_field
             "Types: `U8 U16 U32`, `U64` (0 to 2^63-1), `I64`, `BYTES <n>` (at most n "
             "bytes, any bytes), `COUNTER` (a U32 that sales take from). At most 64 "
             "fields, and 4,000 bytes in all. The words of the commands (LIMIT, FREE, "
-            "SET ...) cannot name a field."
+            "SET ...) cannot name a field.\n\n"
+            "Fields of `U64` and `I64` may have numbers above 2^53-1, which clients in JavaScript round "
+            "unless told otherwise ([How to sell safely](../selling.md) has the options): for ids of that "
+            "size `BYTES` is the careful choice."
         ),
         arguments={
             "<table>": "`[A-Za-z_][A-Za-z0-9_-]{0,127}`",

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
-from commands.spec import CommandError, Context, Flags, Status
+from commands.glob import Glob
+from commands.spec import CommandError, Context, Flags, Secrets, Status
 
 Handler = Callable[[Context, list[bytes]], Any]
 PATTERN_BYTES_MAX = 128  # longer than any name; a megabyte of `*a` took seconds, and nobody was served
 
 
 def name_matcher(pattern: bytes) -> Callable[[str], bool]:
-    """Whether a lower-case name fits a glob pattern."""
+    """Whether a lower-case name fits a glob pattern, whatever its case."""
     if len(pattern) > PATTERN_BYTES_MAX:
         raise CommandError(f"ERR a pattern has at most {PATTERN_BYTES_MAX} bytes, not {len(pattern)}")
-    lowered = pattern.decode("utf-8", "surrogateescape").lower()
-    return lambda name: fnmatchcase(name, lowered)
+    glob = Glob(pattern.lower())
+    return lambda name: glob.matches(name.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Subcommand:
     summary: str
     syntax: str = ""  # of what follows its name
     flags: Flags = Flags.NONE  # beside the command's
+    secrets: Secrets | None = None  # with SECRET; None is all arguments
 
     @property
     def arity(self) -> int:
@@ -50,9 +51,10 @@ class Family:
         least: int = 0,
         most: int | None = 0,
         flags: Flags = Flags.NONE,
+        secrets: Secrets | None = None,
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
-            self._members[name.encode()] = Subcommand(handler, least, most, summary, syntax, flags)
+            self._members[name.encode()] = Subcommand(handler, least, most, summary, syntax, flags, secrets)
             return handler
 
         return register

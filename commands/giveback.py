@@ -17,8 +17,9 @@ _ALLOWED = frozenset(b"SET TAKE REQUEST FOR".split())
     "KL.RETURN",
     summary="Takes back rows that were sold to an owner; answers how many. One that was not sold to it "
     "counts 0.",
-    syntax="<table> FOR <owner> <id> [<id> ...] [TAKE <n> FROM <counter>] SET <field> <value> "
-    "[<field> <value> ...] [REQUEST <id>]",
+    syntax="<table> FOR <owner> <id> [<id> ...] SET <field> <value> [<field> <value> ...] [REQUEST <id>]\n"
+    "<table> FOR <owner> <id> TAKE <n> FROM <counter> [SET <field> <value> [<field> <value> ...]] "
+    "[REQUEST <id>]",
     args=(("table", Arg.TABLE), ("words", Arg.REST)),
     least=6,
     reply=Reply.INTEGER,
@@ -40,8 +41,10 @@ _ALLOWED = frozenset(b"SET TAKE REQUEST FOR".split())
         errors=MEMORY | {"ERR": UNKNOWN},
         examples=(
             "KL.CLAIM seats rank 1 is_booked 0 SET is_booked 1 FOR ann",
+            "KL.RETURN seats FOR ann 0 SET is_booked 0 REQUEST refund-9",
             "KL.RETURN seats FOR ann 0 SET is_booked 0",
-            "KL.RETURN seats FOR ann 0 SET is_booked 0",
+            "KL.CLAIM fields IDS 1 1 TAKE 3 FROM places FOR bob",
+            "KL.RETURN fields FOR bob 1 TAKE 2 FROM places",
         ),
     ),
     categories=("selling",),

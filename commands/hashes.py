@@ -1,11 +1,15 @@
-"""HGETALL HLEN HSCAN: a row as browsers read a hash. Values are bulk strings, numbers as decimal text."""
+"""HGETALL HGET HMGET HEXISTS HKEYS HVALS HLEN HSTRLEN HSCAN: a row as browsers read a hash.
+
+Values are bulk strings, numbers as decimal text. What is no row has no fields.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from commands.arguments import Options, integer
-from commands.keyspace import GROUP, matcher, row_of
+from commands.arguments import Options
+from commands.keyspace import GROUP, matcher, row_count, row_of
 from commands.spec import (
     Arg,
     CommandError,
@@ -19,6 +23,8 @@ from commands.spec import (
 from commands.wording import KEY
 from storage.schema import Value
 
+FIELD = {"<field>": "its name; one that the row has not is no error here, as in Redis"}
+
 
 def _fields(context: Context, key: bytes) -> dict[bytes, bytes]:
     found = row_of(context.engine, key)
@@ -28,6 +34,16 @@ def _fields(context: Context, key: bytes) -> dict[bytes, bytes]:
     values = table.read_trimmed(row)
     assert values is not None, "a present row has a token"
     return {field.name: _text(table.schema.value(values, field.name)) for field in table.schema.fields}
+
+
+def _field(context: Context, key: bytes, name: bytes) -> bytes | None:
+    found = row_of(context.engine, key)
+    if found is None or name not in found[0].schema.field_by_name:
+        return None
+    table, row = found
+    values = table.read_trimmed(row)
+    assert values is not None, "a present row has a token"
+    return _text(table.schema.value(values, name))
 
 
 def _text(value: Value) -> bytes:
@@ -42,6 +58,7 @@ def _text(value: Value) -> bytes:
     keys=(1, 1, 1),
     flags=Flags.READONLY,
     group=GROUP,
+    categories=("hash",),
     complexity="O(fields)",
     page=Page(
         arguments=KEY,
@@ -59,6 +76,112 @@ def hgetall(context: Context, key: bytes) -> dict[bytes, bytes]:
 
 
 @command(
+    "HGET",
+    summary="One field of a row as text; null where there is no such row or field.",
+    syntax="<key> <field>",
+    args=(("key", Arg.BYTES), ("field", Arg.BYTES)),
+    keys=(1, 1, 1),
+    flags=Flags.READONLY | Flags.FAST,
+    group=GROUP,
+    categories=("hash",),
+    page=Page(
+        arguments=KEY | FIELD,
+        answers=(("bulk", "its value"), ("null", "there is no such row or field")),
+        examples=("HGET fields:1 day", "HGET fields:1 nope"),
+    ),
+)
+def hget(context: Context, key: bytes, name: bytes) -> bytes | None:
+    return _field(context, key, name)
+
+
+@command(
+    "HMGET",
+    summary="Some fields of a row as text, in the order asked.",
+    syntax="<key> <field> [<field> ...]",
+    args=(("key", Arg.BYTES), ("names", Arg.REST)),
+    least=2,
+    keys=(1, 1, 1),
+    flags=Flags.READONLY | Flags.FAST,
+    group=GROUP,
+    categories=("hash",),
+    complexity="O(fields)",
+    page=Page(
+        arguments=KEY | FIELD,
+        answers=(("array", "their values, null for each that is not there"),),
+        examples=("HMGET fields:1 places nope day",),
+    ),
+)
+def hmget(context: Context, key: bytes, names: list[bytes]) -> list[bytes | None]:
+    fields = _fields(context, key)
+    return [fields.get(name) for name in names]
+
+
+@command(
+    "HEXISTS",
+    summary="1 where the row is there and has this field, else 0.",
+    syntax="<key> <field>",
+    args=(("key", Arg.BYTES), ("field", Arg.BYTES)),
+    keys=(1, 1, 1),
+    reply=Reply.INTEGER,
+    flags=Flags.READONLY | Flags.FAST,
+    group=GROUP,
+    categories=("hash",),
+    page=Page(
+        arguments=KEY | FIELD,
+        answers=(("integer", "1 or 0"),),
+        examples=("HEXISTS fields:1 day", "HEXISTS fields:1 nope"),
+    ),
+)
+def hexists(context: Context, key: bytes, name: bytes) -> int:
+    return int(_field(context, key, name) is not None)
+
+
+@command(
+    "HSTRLEN",
+    summary="How many bytes a field's value has as text, 0 where there is none.",
+    syntax="<key> <field>",
+    args=(("key", Arg.BYTES), ("field", Arg.BYTES)),
+    keys=(1, 1, 1),
+    reply=Reply.INTEGER,
+    flags=Flags.READONLY | Flags.FAST,
+    group=GROUP,
+    categories=("hash",),
+    page=Page(
+        arguments=KEY | FIELD,
+        answers=(("integer", "bytes of the value, 0 where there is no such row or field"),),
+        examples=("HSTRLEN fields:1 day",),
+    ),
+)
+def hstrlen(context: Context, key: bytes, name: bytes) -> int:
+    return len(_field(context, key, name) or b"")
+
+
+def _declare_list(name: str, what: str, listed: Callable[[dict[bytes, bytes]], Iterable[bytes]]) -> None:
+    @command(
+        name,
+        summary=f"{what} of a row, in the order of its schema; none where there is no row.",
+        syntax="<key>",
+        args=(("key", Arg.BYTES),),
+        keys=(1, 1, 1),
+        flags=Flags.READONLY,
+        group=GROUP,
+        categories=("hash",),
+        complexity="O(fields)",
+        page=Page(
+            arguments=KEY,
+            answers=(("array", f"{what.lower()}; empty where there is no row"),),
+            examples=(f"{name} fields:1",),
+        ),
+    )
+    def listing(context: Context, key: bytes) -> list[bytes]:
+        return list(listed(_fields(context, key)))
+
+
+_declare_list("HKEYS", "Names of all fields", lambda fields: fields.keys())
+_declare_list("HVALS", "Values of all fields as text", lambda fields: fields.values())
+
+
+@command(
     "HLEN",
     summary="How many fields a row has, 0 where there is none.",
     syntax="<key>",
@@ -67,6 +190,7 @@ def hgetall(context: Context, key: bytes) -> dict[bytes, bytes]:
     reply=Reply.INTEGER,
     flags=Flags.READONLY | Flags.FAST,
     group=GROUP,
+    categories=("hash",),
     page=Page(
         arguments=KEY,
         answers=(
@@ -91,6 +215,7 @@ def hlen(context: Context, key: bytes) -> int:
     keys=(1, 1, 1),
     flags=Flags.READONLY,
     group=GROUP,
+    categories=("hash",),
     complexity="O(fields)",
     page=Page(
         arguments=KEY
@@ -114,12 +239,12 @@ def hscan(context: Context, key: bytes, cursor: bytes, words: list[bytes]) -> li
     if not cursor.isdigit() or len(cursor) > 20:
         raise CommandError("ERR invalid cursor")
     pattern, has_values = b"*", True
-    options = Options(words, 0)
+    options = Options(words, 0, each_once=False)
     for option in options:
         if option == b"MATCH":
             pattern = options.value()
         elif option == b"COUNT":
-            integer(options.value(), 1)
+            row_count(options.value())
         elif option == b"NOVALUES":
             has_values = False
         else:

@@ -7,8 +7,8 @@ from typing import Any
 from commands.arguments import integer, token_of
 from commands.clauses import NAME_BYTES_MAX, Clauses, digest
 from commands.spec import Arg, CommandError, Context, Flags, Page, Reply, command, syntax_error
-from commands.wording import CHOICE, CHOICE_ERRORS, CRITERIA, PX, TABLE, UNKNOWN
-from storage.holds import PX_MAX
+from commands.wording import CHOICE, CHOICE_ERRORS, CRITERIA, HOLD_PX, TABLE, UNKNOWN
+from storage.holds import HOLD_MS_MAX
 from storage.table import Table
 
 _ALLOWED = frozenset(b"PX COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST REPLACING".split())
@@ -19,8 +19,10 @@ _ALLOWED = frozenset(b"PX COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST REPLACI
     summary="Keeps rows aside for an owner, durably; answers [token, [ids], deadline as unix ms], "
     "an empty array when sold out.",
     syntax="<table> <field> <value> [<field> <value> ...] PX <ms> FOR <owner> "
-    "[COUNT <n> | IDS <n> <id> [<id> ...]] [ADJACENT <field> [WITHIN <field>]] [TAKE <n> FROM <counter>] "
-    "[MAX <n>] [REQUEST <id>] [REPLACING <token>]",
+    "[COUNT <n> | IDS <n> <id> [<id> ...]] [ADJACENT <field> [WITHIN <field>]] [MAX <n>] [REQUEST <id>] "
+    "[REPLACING <token>]\n"
+    "<table> [<field> <value> ...] IDS 1 <id> TAKE <n> FROM <counter> PX <ms> FOR <owner> [MAX <n>] "
+    "[REQUEST <id>] [REPLACING <token>]",
     args=(("table", Arg.TABLE), ("words", Arg.REST)),
     least=7,
     reply=Reply.ANY,
@@ -34,7 +36,7 @@ _ALLOWED = frozenset(b"PX COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST REPLACI
             "count. Whether it is over is judged at every use of its rows."
         ),
         arguments=CRITERIA
-        | PX
+        | HOLD_PX
         | CHOICE
         | {
             "REPLACING <token>": (
@@ -49,8 +51,9 @@ _ALLOWED = frozenset(b"PX COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST REPLACI
         ),
         errors=CHOICE_ERRORS | {"NOHOLD": "REPLACING names a hold of another owner", "ERR": UNKNOWN},
         examples=(
-            "KL.HOLD seats rank 2 is_booked 0 PX 600000 FOR ann COUNT 2",
+            "KL.HOLD seats rank 2 is_booked 0 PX 600000 FOR ann COUNT 2 REQUEST cart-17",
             "KL.INTERSECT seats rank 2 is_booked 0 FREE",
+            "KL.HOLD fields IDS 1 1 TAKE 3 FROM places PX 600000 FOR bob",
         ),
     ),
     categories=("selling",),
@@ -76,7 +79,7 @@ def hold(context: Context, table: Table, words: list[bytes]) -> list[Any]:
     flags=Flags.WRITE | Flags.FAST | Flags.NOTES_OWN_POSITION,
     group="selling",
     page=Page(
-        arguments={"<token>": "of the hold"} | PX,
+        arguments={"<token>": "of the hold"} | HOLD_PX,
         answers=(
             (
                 "integer",
@@ -95,7 +98,7 @@ def hold(context: Context, table: Table, words: list[bytes]) -> list[Any]:
 def extend(context: Context, token: bytes, px: bytes, ms: bytes) -> int:
     if px.upper() != b"PX":
         raise syntax_error()
-    return context.engine.selling.extend(token_of(token), integer(ms, 1, PX_MAX))
+    return context.engine.selling.extend(token_of(token), integer(ms, 1, HOLD_MS_MAX))
 
 
 @command(

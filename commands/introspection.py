@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -20,6 +19,7 @@ from commands.spec import (
     command,
     syntax_error,
 )
+from commands.syntax import arguments
 
 _family = Family("COMMAND")
 _FLAG_NAMES = {
@@ -35,6 +35,17 @@ _FLAG_NAMES = {
 
 def _find(name: bytes) -> Command | None:
     return REGISTERED.get(name.decode("utf-8", "surrogateescape").upper())
+
+
+def _find_member(name: bytes) -> tuple[Command, str, Subcommand] | None:
+    """What `command|subcommand` names."""
+    whole, _, part = name.partition(b"|")
+    spec = _find(whole)
+    if spec is None or spec.family is None:
+        return None
+    part_name = part.decode("utf-8", "surrogateescape").upper()
+    member = dict(spec.family.members()).get(part_name)
+    return None if member is None else (spec, part_name, member)
 
 
 @cache
@@ -108,7 +119,7 @@ def command_count(context: Context, words: list[bytes]) -> int:
 
 @_family.member(
     "LIST",
-    syntax="[FILTERBY MODULE <name> | ACLCAT <category> | PATTERN <pattern>]",
+    syntax="[FILTERBY (MODULE <name> | ACLCAT <category> | PATTERN <pattern>)]",
     summary="Names of commands.",
     most=3,
 )
@@ -137,18 +148,21 @@ def command_info(context: Context, words: list[bytes]) -> list[Constant | None]:
 
 def _info_of(name: bytes) -> Constant | None:
     """Of a command, or of `command|subcommand`."""
-    whole, bar, part = name.partition(b"|")
-    spec = _find(whole)
-    if spec is None or not bar:
-        return None if spec is None else _info(spec.name)
-    known = spec.family is not None and spec.family.get(part) is not None
-    return _member_info(spec.name, part.decode().upper()) if known else None
+    if (found := _find_member(name)) is not None:
+        return _member_info(found[0].name, found[1])
+    spec = _find(name)
+    return None if spec is None else _info(spec.name)
 
 
 @_family.member("DOCS", syntax="[<name> ...]", summary="Summaries and arguments.", most=None)
 def command_docs(context: Context, words: list[bytes]) -> dict[str, Constant]:
-    found = [_find(word) for word in words] if words else list(REGISTERED.values())
-    return {spec.name.lower(): _docs(spec.name) for spec in found if spec is not None}
+    """Of commands, and of subcommands as `command|subcommand`; what is not there is left out."""
+    if not words:
+        return {name.lower(): _docs(name) for name in REGISTERED}
+    found = {spec.name.lower(): _docs(spec.name) for spec in map(_find, words) if spec is not None}
+    for spec, name, member in filter(None, map(_find_member, words)):
+        found[f"{spec.name}|{name}".lower()] = Constant(_member_docs(spec, member))
+    return found
 
 
 @_family.member(
@@ -211,56 +225,6 @@ def _member_docs(spec: Command, member: Subcommand) -> dict[str, Any]:
         "complexity": spec.complexity,
     }
     return docs | ({"arguments": arguments(member.syntax)} if member.syntax else {})
-
-
-def arguments(syntax: str) -> list[dict[str, Any]]:
-    """A syntax line as redis-cli's hints want it: a map per argument, blocks within blocks."""
-    spaced = syntax.replace("[", " [ ").replace("]", " ] ").replace("|", " | ")
-    return _sequence(iter(spaced.split()))[0]
-
-
-def _sequence(words: Iterator[str]) -> tuple[list[dict[str, Any]], bool]:
-    """Up to the closing bracket, and whether `...` stands before it: all within the bracket may be repeated.
-
-    `PX <ms>` is one argument with a token.
-    """
-    found: list[dict[str, Any]] = []
-    repeats = False
-    token = ""
-    for word in words:
-        if word == "]":
-            break
-        if word.startswith("<"):
-            found.append({"name": word[1:-1], "type": "string"} | ({"token": token} if token else {}))
-            token = ""
-            continue
-        if token:
-            found.append({"name": token.lower(), "type": "pure-token", "token": token})
-            token = ""
-        if word == "[":
-            inner, is_multiple = _sequence(words)
-            one = (
-                inner[0]
-                if len(inner) == 1
-                else {"name": inner[0]["name"], "type": "block", "arguments": inner}
-            )
-            one = _flagged(one, "optional")
-            found.append(_flagged(one, "multiple") if is_multiple else one)
-        elif word == "...":
-            repeats = True
-        elif word != "|":
-            token = word
-    if token:
-        found.append({"name": token.lower(), "type": "pure-token", "token": token})
-    return found, repeats
-
-
-def _flagged(argument: dict[str, Any], flag: str) -> dict[str, Any]:
-    """The argument with one flag more; its flags stand before what it contains."""
-    flags = [*argument.get("flags", []), Status(flag)]
-    rest = {name: value for name, value in argument.items() if name not in ("flags", "arguments")}
-    contained = {"arguments": argument["arguments"]} if "arguments" in argument else {}
-    return {**rest, "flags": flags, **contained}
 
 
 @command(

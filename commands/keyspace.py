@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from fnmatch import translate
 from functools import partial
 from itertools import islice
 from typing import Any
 
-from commands.arguments import Options, integer, named_row
+from commands.arguments import Options, named_row
+from commands.connection import integer_of
+from commands.glob import Glob
 from commands.spec import (
     Arg,
     CommandError,
@@ -35,7 +36,6 @@ COUNT_DEFAULT = 10
 COUNT_MAX = 1_000  # rows looked at in one step, 1 ms: all others wait meanwhile
 PATTERN_BYTES_MAX = 512
 _number = re.compile(rb"[0-9]{1,20}").fullmatch
-_part = re.compile(rb"\\(.)|(\[\^)|(.)", re.DOTALL).finditer
 _special = re.compile(rb"[*?\[\\]").search
 
 
@@ -50,14 +50,18 @@ def row_of(engine: Engine, key: bytes) -> tuple[Table, int] | None:
 
 
 def matcher(pattern: bytes) -> Callable[[bytes], object]:
-    """Whether a key fits a glob pattern of Redis's: `\\` escapes, `[^a]` (and `[!a]`) is not a."""
+    """Whether a key fits a glob pattern."""
     if len(pattern) > PATTERN_BYTES_MAX:
         raise CommandError(f"ERR a pattern has at most {PATTERN_BYTES_MAX} bytes, not {len(pattern)}")
-    translated = b"".join(
-        (b"[!" if found[2] else found[3]) if found[1] is None else b"[%b]" % found[1]
-        for found in _part(pattern)
-    )
-    return re.compile(translate(translated.decode("latin-1")).encode("latin-1")).match
+    return Glob(pattern).fits
+
+
+def row_count(text: bytes) -> int:
+    """COUNT's value, as Redis reads it."""
+    count = integer_of(text)
+    if count < 1:
+        raise syntax_error()
+    return count
 
 
 @command(
@@ -70,6 +74,7 @@ def matcher(pattern: bytes) -> Callable[[bytes], object]:
     args=(("cursor", Arg.BYTES), ("words", Arg.REST)),
     flags=Flags.READONLY,
     group=GROUP,
+    categories=("keyspace",),
     complexity="O(COUNT), of which 1,000 are taken at most; tables that MATCH's beginning excludes are free",
     page=Page(
         arguments={
@@ -115,10 +120,10 @@ def scan(context: Context, cursor: bytes, words: list[bytes]) -> list[Any]:
 
 def _scan_options(words: list[bytes]) -> tuple[int, bytes, str]:
     amount, pattern, kind = COUNT_DEFAULT, b"", TYPE
-    options = Options(words, 0)
+    options = Options(words, 0, each_once=False)
     for option in options:
         if option == b"COUNT":
-            amount = min(integer(options.value(), 1), COUNT_MAX)
+            amount = min(row_count(options.value()), COUNT_MAX)
         elif option == b"MATCH":
             pattern = options.value()
         elif option == b"TYPE":
@@ -153,6 +158,7 @@ def _keys(
     reply=Reply.STATUS,
     flags=Flags.READONLY | Flags.FAST,
     group=GROUP,
+    categories=("keyspace",),
     page=Page(
         arguments=KEY,
         answers=(
@@ -181,6 +187,7 @@ def type_(context: Context, key: bytes) -> str:
     reply=Reply.INTEGER,
     flags=Flags.READONLY | Flags.FAST,
     group=GROUP,
+    categories=("keyspace",),
     complexity="O(keys)",
     page=Page(
         arguments=KEY,
@@ -207,6 +214,7 @@ def _declare_ttl(name: str, unit: str) -> None:
         reply=Reply.INTEGER,
         flags=Flags.READONLY | Flags.FAST,
         group=GROUP,
+        categories=("keyspace",),
         page=Page(
             arguments=KEY,
             answers=(("integer", "-1, or -2 where there is no row"),),

@@ -43,6 +43,7 @@ def object_idletime(context: Context, words: list[bytes]) -> None:
     keys=(2, 2, 1),
     flags=Flags.READONLY,
     group=GROUP,
+    categories=("keyspace",),
     family=_family,
     page=Page(partly="FREQ and IDLETIME: accesses are not counted"),
 )

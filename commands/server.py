@@ -20,6 +20,13 @@ from commands.spec import (
 GROUP = "server"
 EVERY_SECTION = frozenset({"all", "everything"})
 NOT_BY_DEFAULT = frozenset({"commandstats", "latencystats"})  # long, and only for who asks
+# Their values are shown nowhere; Redis's are among them, for whoever sends them here by mistake.
+SECRET_SETTINGS = frozenset(
+    {
+        *("requirepass", "users"),
+        *("masterauth", "masteruser", "tls-key-file-pass", "tls-client-key-file-pass"),
+    }
+)
 _config = Family("CONFIG")
 
 
@@ -62,13 +69,22 @@ def config_get(context: Context, patterns: list[bytes]) -> dict[str, str]:
     return {name: value for name, value in settings.items() if any(fits(name) for fits in wanted)}
 
 
+def _secret_values(words: list[bytes]) -> list[int]:
+    """All, where names and values do not come in pairs: a password may have had a space."""
+    secret = [i for i, word in enumerate(words) if word.decode("latin-1").lower() in SECRET_SETTINGS]
+    if len(words) % 2:
+        return list(range(len(words))) if secret else []
+    return [i + 1 for i in secret if i % 2 == 0]
+
+
 @_config.member(
     "SET",
     syntax="<name> <value> [<name> <value> ...]",
     summary="Changes settings, all or none.",
     least=2,
     most=None,
-    flags=Flags.SECRET,  # requirepass may be among them
+    flags=Flags.SECRET,
+    secrets=_secret_values,
 )
 def config_set(context: Context, words: list[bytes]) -> Status:
     if len(words) % 2:

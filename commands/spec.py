@@ -7,7 +7,7 @@ Python value, or raises `CommandError`. It knows nothing of RESP, sockets or tri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from commands.watching import LatencyFacts, SlowLogFacts
 
 REDACTED = b"(redacted)"
+
+
+# Of a command's arguments, or a subcommand's: which of them are secrets.
+Secrets = Callable[[list[bytes]], Iterable[int]]
 
 
 class CommandError(Exception):
@@ -46,7 +50,7 @@ class Flags(IntFlag):
     NOTES_OWN_POSITION = 128  # the engine notes precisely what the reply depends on
     ON_FULL_DISK = 256  # a WRITE that is allowed there: it lets go, or ends what was begun
     NO_AUTH = 512  # allowed to all, before AUTH too
-    SECRET = 1024  # its arguments are shown nowhere: not in a log, not to who looks on
+    SECRET = 1024  # arguments of it are shown nowhere, not in a log, not to who looks on: `Secrets`, or all
 
 
 class Reply(Enum):
@@ -84,6 +88,7 @@ class Mute(Enum):
 
     OFF = "off"
     SKIP = "skip"  # the next one
+    SKIPPING = "skipping"  # the one that is under way
 
 
 class Client(Protocol):
@@ -238,6 +243,7 @@ class Command:
     family: Family | None = None  # of its subcommands
     page: Page = Page()
     categories: tuple[str, ...] = ()  # of ACL, beside those that its flags and its group say
+    secrets: Secrets | None = None  # with SECRET; None is all arguments
 
     def places_of(self, *kinds: Arg) -> list[int]:
         """Where arguments of these kinds are; the name is 0."""
@@ -251,12 +257,14 @@ class Command:
     def shown(self, argv: list[bytes]) -> list[bytes]:
         """What may be shown of a call to whoever looks on; `argv` has the name."""
         if self.flags & Flags.SECRET:
-            return [argv[0], *[REDACTED] * (len(argv) - 1)]
+            return redacted(argv, 1, self.secrets)
         if self.family is None or len(argv) < 2:
             return argv
         member = self.family.get(argv[1])
-        if member is None or member.flags & Flags.SECRET:  # behind a mistyped SETUSER stands a password
-            return [*argv[:2], *[REDACTED] * (len(argv) - 2)]
+        if member is None:  # behind a mistyped SETUSER stands a password
+            return redacted(argv, 2, None)
+        if member.flags & Flags.SECRET:
+            return redacted(argv, 2, member.secrets)
         return argv
 
     @property
@@ -274,6 +282,13 @@ class Command:
             behind = range(first + 1, len(argv))
             end = next((i for i in behind if argv[i].upper() in self.keys_end), len(argv))
         return argv[first:end:step]
+
+
+def redacted(argv: list[bytes], first: int, secrets: Secrets | None) -> list[bytes]:
+    """The request without its secrets, of the arguments from `first` on."""
+    arguments = argv[first:]
+    hidden = set(range(len(arguments)) if secrets is None else secrets(arguments))
+    return argv[:first] + [REDACTED if i in hidden else word for i, word in enumerate(arguments)]
 
 
 REGISTERED: dict[str, Command] = {}
@@ -297,13 +312,14 @@ def command(
     family: Family | None = None,
     page: Page | None = None,
     categories: tuple[str, ...] = (),
+    secrets: Secrets | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the function below it as the command `name`.
 
-    `args` are positional, in order; the last `optional` of them may be absent (the handler's own defaults
-    serve); REST takes what remains and needs nothing unless `least` (arguments beyond the name) says so.
-    The first KEY is the one key, unless `keys` (positions, as COMMAND has them) says more, or `keys_end` that
-    keys follow it up to one of these words.
+    `syntax` has a line for each form (commands.syntax). `args` are positional, in order; the last `optional`
+    of them may be absent (the handler's own defaults serve); REST takes what remains and needs nothing unless
+    `least` (arguments beyond the name) says so. The first KEY is the one key, unless `keys` (positions, as
+    COMMAND has them) says more, or `keys_end` that keys follow it up to one of these words.
     """
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -328,6 +344,7 @@ def command(
             family=family,
             page=page or Page(),
             categories=categories,
+            secrets=secrets,
         )
         return handler
 

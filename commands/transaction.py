@@ -23,6 +23,15 @@ GROUP = "transactions"
     reply=Reply.STATUS,
     flags=Flags.FAST | Flags.CONNECTION,
     group=GROUP,
+    page=Page(
+        text=(
+            "At most `transaction_commands_max` commands of `transaction_bytes_max` bytes together "
+            "([limits](../server.md#limits)): the one beyond is answered `-ERR transaction is too long`, and "
+            "EXEC does nothing then. redis-py makes a transaction of any `pipeline()` unless told "
+            "`transaction=False`."
+        ),
+        errors={"ERR": "MULTI inside of MULTI"},
+    ),
 )
 def multi(context: Context) -> str:
     context.client.begin_transaction()
@@ -41,7 +50,8 @@ def multi(context: Context) -> str:
             "Nobody else is served meanwhile, so what is read in one EXEC has a budget: "
             "`transaction_bytes_max` (16 MiB) of replies, `transaction_read_ms_max` (50) of its time. "
             "Once it is used up, whatever does not write rows answers an error in place of its reply, and is "
-            "not run; what writes is done. A pipeline without MULTI has no such limit."
+            "not run; what writes is done. A pipeline without MULTI has no such limit. "
+            "How much can be queued is one of the server's [limits](../server.md#limits)."
         ),
         answers=(
             (
@@ -54,7 +64,7 @@ def multi(context: Context) -> str:
             ),
         ),
         errors={
-            "EXECABORT": "a command was refused when it was queued, or the disk has become full",
+            "EXECABORT": "a command was refused when it was queued, one too many, say; or the disk is full",
             "ERR": "there was no MULTI",
         },
         examples=(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from commands.arguments import Options, key_of, lease_ms
 from commands.spec import Arg, CommandError, Context, Flags, Page, Reply, command, syntax_error
 from commands.wording import KEY
+from storage.locks import LEASE_MS_MAX
 from storage.table import Table
 
 OWNER_BYTES_MAX = 64
@@ -29,7 +30,7 @@ _OPTIONS = (b"PX", b"OWNER")
         ),
         arguments=KEY
         | {
-            "PX <ms>": "of the lease, 1 to 86,400,000; the server's `lease_ms` unless told",
+            "PX <ms>": f"of the lease, 1 to {LEASE_MS_MAX:,}; the server's `lease_ms` unless told",
             "OWNER <attempt>": (
                 "1 to 64 bytes: a fresh UUID for each attempt, never a service or a customer"
             ),

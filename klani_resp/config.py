@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from klani_resp import __version__
+
 
 @dataclass(frozen=True, slots=True)
 class Redis:
@@ -213,6 +215,7 @@ def _argument_parser() -> argparse.ArgumentParser:
         epilog="`klani-resp check DIR` verifies a data directory offline. Limits are set in the TOML file.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"klani-resp {__version__}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with any of the settings")
     parser.add_argument("--bind", metavar="ADDRESS", help="address to listen on (127.0.0.1)")
     parser.add_argument(

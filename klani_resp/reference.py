@@ -72,9 +72,10 @@ HEAD = """\
 Made from the commands' own declarations by `python -m klani_resp.reference docs`; a test compares the two.
 Each command has a page of its own: syntax, arguments, replies in RESP2 and RESP3, errors, examples.
 
-`<x>` is an argument, `[x]` is optional, `...` repeats what stands before it. Names, keywords and types are
-case-insensitive; table and field names are case-sensitive. A key is `<table>:<id>`, `{<table>}:<id>`, or a
-bare `<id>` in the default table. A command that answers an error has changed nothing.
+`<x>` is an argument, `[x]` is optional, `...` repeats what stands before it, `x | y` is one of the two, `(x)`
+holds together; several lines are several forms. Names, keywords and types are case-insensitive; table and
+field names are case-sensitive. A key is `<table>:<id>`, `{<table>}:<id>`, or a bare `<id>` in the default
+table. A command that answers an error has changed nothing.
 """
 REFUSED_HEAD = """
 ## Refused
@@ -131,8 +132,9 @@ def _index(commands: list[Command]) -> Iterator[str]:
 
 def _page(spec: Command) -> Iterator[str]:
     page = spec.page
-    yield f"# {spec.name}\n\n    {spec.name} {spec.syntax}".rstrip() + "\n\n"
-    yield f"{spec.summary}\n\n"
+    yield f"# {spec.name}\n\n"
+    yield from (f"    {spec.name} {form}".rstrip() + "\n" for form in spec.syntax.splitlines() or [""])
+    yield f"\n{spec.summary}\n\n"
     facts = {
         "Since": spec.since,
         "Complexity": spec.complexity,

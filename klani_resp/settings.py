@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from commands.server import SECRET_SETTINGS
 from commands.spec import CommandError
 from klani_resp.config import LIVE, Config, Redis
 from klani_resp.rewrite import rewrite
@@ -25,7 +26,6 @@ Told = Callable[[Config], None]
 INTEGER_MAX = (1 << 63) - 1
 SHOWN_CHARS_MAX = 128
 UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1 << 10, "m": 10**6, "mb": 1 << 20, "g": 10**9, "gb": 1 << 30}
-SECRET = frozenset({"requirepass", "users"})
 HIDDEN = "********"
 # What Redis's clients ask for, and what has only one answer here.
 FIXED = {
@@ -143,7 +143,7 @@ DECLARED = _declared()
 
 def _told(setting: Setting, value: object) -> str:
     """As Redis tells it; a password never."""
-    if setting.name in SECRET:
+    if setting.name in SECRET_SETTINGS:
         return HIDDEN if value else ""
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from storage.table import Table
 
 NOBODYS = -1  # a lock's token that no client can name
-PX_MAX = (1 << 53) - 1  # ms
+# What may be asked for: a slip of some digits would take rows off sale for years, durably. Records of earlier
+# versions may have more, and are replayed as they are.
+HOLD_MS_MAX = 366 * 86_400_000
 HOLD_BYTES = 500  # what one is charged for, measured; beside 40 a row
 
 

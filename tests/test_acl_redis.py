@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from bench.harness import launch
-from klani_resp.acl.glob import Glob
+from commands.glob import Glob
+from commands.registry import load
 from tests.conftest import frame
 
 if TYPE_CHECKING:
@@ -165,3 +166,14 @@ def test_patterns_fit_what_they_fit_in_redis(real: launch.Server) -> None:
             glob = Glob(pattern)
             assert {key for key in keys if glob.matches(key)} == set(client.keys(pattern)), pattern
         client.flushdb()
+
+
+@pytest.mark.parametrize("category", ["keyspace", "hash"])
+def test_what_we_share_is_in_redis_s_categories(
+    server: launch.Server, real: launch.Server, category: str
+) -> None:
+    """Users of browsers are usually made with both."""
+    with redis.Redis(port=server.port) as ours, redis.Redis(port=real.port) as theirs:
+        shared = {one.decode() for one in ours.execute_command("ACL", "CAT", category)}
+        there = {one.decode() for one in theirs.execute_command("ACL", "CAT", category)}
+        assert shared == {one for one in there if one.partition("|")[0].upper() in load()}

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from commands.access import CATEGORIES, permissions
+from commands.glob import Glob
 from commands.registry import load
-from klani_resp.acl.glob import Glob
 from klani_resp.acl.rules import RuleError, Rules, hashed
 from klani_resp.acl.users import Users, UsersError
 

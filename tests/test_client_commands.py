@@ -79,6 +79,24 @@ def test_skip_is_for_one(session: Session) -> None:
     assert session.receive(b"PING\r\n") == b"+PONG\r\n"
 
 
+@pytest.mark.parametrize(
+    ("requests", "replies"),
+    [  # each as redis-server 7.0.15 answered
+        ("CLIENT REPLY SKIP|CLIENT REPLY SKIP|PING|ECHO a", b"$1\r\na\r\n"),
+        ("CLIENT REPLY SKIP|CLIENT REPLY SKIP|CLIENT REPLY SKIP|PING|ECHO a", b"$1\r\na\r\n"),
+        ("CLIENT REPLY SKIP|CLIENT REPLY ON|PING", OK + b"+PONG\r\n"),
+        ("CLIENT REPLY SKIP|CLIENT REPLY MAYBE|PING", b"+PONG\r\n"),
+        ("CLIENT REPLY SKIP|CLIENT REPLY OFF|PING|CLIENT REPLY ON", OK),
+        ("CLIENT REPLY OFF|CLIENT REPLY SKIP|PING|PING|CLIENT REPLY ON|PING", OK + b"+PONG\r\n"),
+    ],
+)
+@pytest.mark.parametrize("is_pipelined", [True, False])
+def test_skip_among_its_like(session: Session, requests: str, replies: bytes, is_pipelined: bool) -> None:
+    lines = [line.encode() + b"\r\n" for line in requests.split("|")]
+    packets = [b"".join(lines)] if is_pipelined else lines
+    assert b"".join(map(session.receive, packets)) == replies
+
+
 def test_skip_of_a_whole_exec(session: Session) -> None:
     session.receive(b"MULTI\r\nECHO a\r\nECHO b\r\n")
     assert session.receive(b"CLIENT REPLY SKIP\r\n") == b"+QUEUED\r\n", "it is queued as others are"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from commands.introspection import arguments
 from commands.registry import load
 from commands.spec import Arg, Command, CommandError, Context, Flags, Reply, Status, command
 from klani_resp.app import App
@@ -386,24 +385,3 @@ def test_command_info_tells_where_keys_are(
     info = session.receive(frame(b"COMMAND", b"INFO", name))
     assert b"\r\n:%d\r\n:%d\r\n:%d\r\n*" % positions in info
     assert (b"+movablekeys\r\n" in info) == is_movable
-
-
-def test_syntax_becomes_arguments() -> None:
-    def told(one: dict[str, Any]) -> tuple[Any, ...]:
-        inner = tuple(told(part) for part in one.get("arguments", ()))
-        return (one["name"], one.get("token"), *one.get("flags", ()), *inner)
-
-    assert [told(one) for one in arguments("<key> [<key> ...] [PX <ms>] [FREE]")] == [
-        ("key", None),
-        ("key", None, "optional", "multiple"),
-        ("ms", "PX", "optional"),
-        ("free", "FREE", "optional"),
-    ]
-    assert [told(one) for one in arguments("<table> SCHEMA <f> <t> [INDEX] [<f> <t> [INDEX] ...]")] == [
-        ("table", None),
-        ("f", "SCHEMA"),
-        ("t", None),
-        ("index", "INDEX", "optional"),
-        # The whole block is repeated, not its last word.
-        ("f", None, "optional", "multiple", ("f", None), ("t", None), ("index", "INDEX", "optional")),
-    ]

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
-from commands.introspection import arguments
 from commands.refused import REFUSED
 from commands.registry import load
 from commands.spec import Command, Flags
+from commands.syntax import arguments
+from klani_resp.config import Config
 from klani_resp.reference import DEFAULT_ANSWERS, GROUPS, KINDS, kinds_of, pages, replies
+from klani_resp.settings import DECLARED
 from tests.in_memory import new_app, new_session
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,10 +98,53 @@ def test_the_examples_are_answered_as_the_page_says(spec: Command, protocol: int
             assert WIRE_KINDS[reply[:1]] in declared
 
 
+def bounds_told() -> Iterator[tuple[str, str, int, int, bool]]:
+    """Command, keyword, the least and the most that its page says, and whether of bytes."""
+    for spec in COMMANDS:
+        for argument, text in spec.page.arguments.items():
+            if found := re.search(r"\b(\d+) to ([\d,]+)( bytes)?", text):
+                least, most = (int(number.replace(",", "")) for number in found.groups()[:2])
+                yield spec.name, argument.split()[0], least, most, bool(found[3])
+
+
+@pytest.mark.parametrize(("name", "keyword", "least", "most", "is_bytes"), list(bounds_told()))
+def test_the_bounds_on_a_page_are_those_of_the_code(
+    name: str, keyword: str, least: int, most: int, is_bytes: bool
+) -> None:
+    examples = next(spec for spec in COMMANDS if spec.name == name).page.examples
+    at = next((i for i, line in enumerate(examples) if name in line and f" {keyword} " in line), None)
+    assert at is not None, f"no example of {name} has {keyword}"
+    for number, is_taken in ((least - 1, False), (least, True), (most, True), (most + 1, False)):
+        value = "x" * number or '""' if is_bytes else str(number)
+        line = re.sub(rf" {keyword} \S+", f" {keyword} {value}", examples[at])
+        assert replies((*examples[:at], line))[-1].startswith(b"-ERR") is not is_taken, line
+
+
 def test_what_is_refused_is_not_there() -> None:
     session = new_session(new_app())
     for name in (name for names, _ in REFUSED for name in names):
         assert session.receive(f"{name} a\r\n".encode()).startswith(f"-ERR unknown command '{name}'".encode())
+
+
+UNITS = {"seconds": "s", "ms": "ms", "us": "us"}
+BYTE_UNITS = ((30, "GiB"), (20, "MiB"), (10, "KiB"))
+LIMITS = {name: default for name, default in asdict(Config()).items() if name.endswith("_max")}
+
+
+def as_told(name: str, default: float) -> str:
+    if "_bytes_" in name:
+        shift, unit = next((shift, unit) for shift, unit in BYTE_UNITS if default >= 1 << shift)
+        return f"{int(default) >> shift} {unit}"
+    unit = next((f" {unit}" for part, unit in UNITS.items() if f"_{part}_" in name), "")
+    return (f"{default:,}" if isinstance(default, int) else f"{default:g}") + unit
+
+
+@pytest.mark.parametrize(("name", "default"), LIMITS.items(), ids=list(LIMITS))
+def test_each_limit_is_told_with_its_default_and_what_it_does(name: str, default: float) -> None:
+    page = (DOCS / "server.md").read_text()
+    rows = re.findall(rf"^\| `{name}` \| (.+?) \| (.+) \|$", page, re.MULTILINE)
+    assert [told for told, _ in rows] == [as_told(name, default)]
+    assert rows[0][1].startswith("+;") is DECLARED[name].is_live
 
 
 def test_links_between_pages_lead_somewhere() -> None:

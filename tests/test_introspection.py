@@ -95,6 +95,17 @@ def test_every_command_is_in_info_docs_and_list(session: Session) -> None:
     ]
 
 
+def test_docs_of_subcommands(session: Session) -> None:
+    docs = asked(
+        session, "COMMAND", "DOCS", "client|id", "CONFIG|GET", "ping", "config|nope", "nope", "ping|x"
+    )
+    assert sorted(docs) == ["client|id", "config|get", "ping"]
+    assert (
+        docs["client|id"] == asked(session, "COMMAND", "DOCS", "client")["client"]["subcommands"]["client|id"]
+    )
+    assert docs["config|get"]["arguments"] == [{"name": "pattern", "type": "string", "flags": ["multiple"]}]
+
+
 def test_list_filtered(session: Session) -> None:
     assert asked(session, "COMMAND", "LIST", "FILTERBY", "PATTERN", "kl.see*") == ["kl.seek"]
     assert asked(session, "COMMAND", "LIST", "FILTERBY", "MODULE", "x") == []

@@ -104,6 +104,26 @@ def test_types(hall: Client) -> None:
     assert hall.object("refcount", "42") == 1
 
 
+def test_single_fields_of_it(hall: Client) -> None:
+    """RedisInsight asks HGET when one looks for a field by its exact name."""
+    assert (hall.hget("42", "x"), hall.hget("42", "note")) == (b"-1", b"a\0b")
+    assert hall.hmget("42", ["note", "nope", "x"]) == [b"a\0b", None, b"-1"]
+    assert (hall.hexists("42", "x"), hall.hexists("42", "X")) == (True, False)
+    assert (hall.hkeys("42"), hall.hvals("42")) == ([b"x", b"note"], [b"-1", b"a\0b"])
+    assert (hall.hstrlen("42", "note"), hall.hstrlen("42", "nope")) == (3, 0)
+    assert hall.hget("42", "nope") is None
+    for key in ("seats:43", "nothing:1", "no key"):
+        assert (hall.hget(key, "x"), hall.hexists(key, "x"), hall.hstrlen(key, "x")) == (None, False, 0)
+        assert hall.hmget(key, ["x", "note"]) == [None, None]
+        assert (hall.hkeys(key), hall.hvals(key)) == ([], [])
+
+
+def test_an_option_said_twice_counts_as_it_was_said_last(hall: Client) -> None:
+    found = hall.execute_command("SCAN", 0, "MATCH", "nope", "COUNT", 1, "COUNT", 1000, "MATCH", "seats:42")
+    assert found == (0, [b"seats:42"])
+    assert hall.execute_command("HSCAN", "42", 0, "MATCH", "x", "MATCH", "no*") == (0, {b"note": b"a\0b"})
+
+
 def test_a_row_as_a_hash(hall: Client) -> None:
     assert hall.hgetall("42") == {b"x": b"-1", b"note": b"a\0b"}
     assert hall.hlen("42") == 2
@@ -122,10 +142,16 @@ def session() -> Session:
         ("SCAN x", "invalid cursor"),
         ("SCAN -1", "invalid cursor"),
         ("SCAN 18446744073709551616", "invalid cursor"),
-        ("SCAN 0 COUNT 0", "value is not an integer or out of range: '0'"),
+        ("SCAN 0 COUNT 0", "syntax error"),
+        ("SCAN 0 COUNT -5", "syntax error"),
+        ("SCAN 0 COUNT x", "value is not an integer or out of range"),
+        ("SCAN 0 COUNT 01", "value is not an integer or out of range"),
+        ("SCAN 0 COUNT 9223372036854775808", "value is not an integer or out of range"),
+        ("HSCAN a:1 0 COUNT 0", "syntax error"),
+        ("HSCAN a:1 0 COUNT x", "value is not an integer or out of range"),
+        ("SCAN 0 COUNT 1 COUNT 0", "syntax error"),
         ("SCAN 0 TYPE nope", "unknown type name 'nope'"),
         ("SCAN 0 MATCH", "syntax error"),
-        ("SCAN 0 COUNT 1 COUNT 1", "syntax error"),
         ("SCAN 0 NOVALUES", "syntax error"),
         ("HSCAN a:1 x", "invalid cursor"),
         ("HSCAN a:1 0 MORE", "syntax error"),
@@ -154,6 +180,9 @@ def test_what_is_not_tracked(session: Session) -> None:
         (b"\\*", b"*", b"a"),
         (b"\\\\", b"\\", b"a"),
         (b"[^a]", b"b", b"a"),
+        (b"[!a]", b"!", b"b"),
+        (b"[^a-s]imeout", b"timeout", b"simeout"),
+        (b"[a", b"a", b"[a"),
         (b"[a-c]x", b"bx", b"dx"),
         (b"\xff?", b"\xff\n", b"\xff"),
     ],

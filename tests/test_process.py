@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bench.harness.launch import ROOT, free_port
+from klani_resp import __version__
 from klani_resp.__main__ import main
 
 if TYPE_CHECKING:
@@ -245,6 +246,8 @@ def test_options_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
     assert "--appendfsync" in klani("--help").stdout
+    told = klani("--version")
+    assert (told.stdout, told.returncode) == (f"klani-resp {__version__}\n", 0)
 
 
 def test_the_command_line_wins_over_the_file(start: Start, tmp_path: Path) -> None:
@@ -266,6 +269,13 @@ def test_a_unix_socket_serves_too_and_is_gone_after_the_end(start: Start, tmp_pa
         near.execute_command("KL.CREATE", "seats", "SCHEMA", "x", "U8")
         assert near.execute_command("KL.INSERT", 1, "x", 1) == 1
         assert far.execute_command("KL.SEEK", 1) == {b"x": 1}
+        told = [one for one in far.client_list() if "U" in one["flags"]]
+        assert [(one["addr"], one["laddr"]) for one in told] == [(f"{path}:0", f"{path}:0")], "as in Redis"
+        with far.monitor() as monitor:
+            near.ping()
+            seen = monitor.next_command()
+        assert (seen["client_type"], seen["command"]) == ("unix", "PING")
+        assert far.client_kill(f"{path}:0")
     assert running.stop() == 0
     assert not path.exists()
     running = start(unixsocket=path)

@@ -117,6 +117,18 @@ def test_time_without_a_server_counts_for_nobody() -> None:
     assert shop.engine.selling.live_holds(shop.table, None) == []
 
 
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+def test_a_hold_that_is_longer_than_may_be_asked_for_is_replayed(is_checkpointed: bool) -> None:
+    """Earlier versions took up to 2^53-1 ms."""
+    shop = Shop(seats=1)
+    token = shop.hold(px_ms=2**53 - 1)[0]
+    if is_checkpointed:
+        checkpoint(shop.engine)
+    shop.restart()
+    (hold,) = shop.engine.selling.live_holds(shop.table, None)
+    assert (hold.number, (hold.deadline - shop.clock.now) // 1_000_000) == (token, 2**53 - 1)
+
+
 def test_a_hold_that_a_crash_brings_back_sells_nothing_that_was_sold() -> None:
     """Its end is in no record, so a restart may take it for live; the row is another's by then."""
     shop = Shop(seats=1)

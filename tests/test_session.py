@@ -167,16 +167,19 @@ def test_multi_takes_effect_as_one(session: Session) -> None:
     )
 
 
-def test_a_queue_has_limits() -> None:
-    session = new_session(new_app(transaction_commands_max=2, transaction_bytes_max=150))
+def test_a_queue_has_limits_that_name_themselves() -> None:
+    """redis-py sends all of a pipeline() between MULTI and EXEC: 10,001 commands are a common habit."""
+    session = new_session(new_app(transaction_commands_max=2, transaction_bytes_max=210))
     aborted = "< -EXECABORT Transaction discarded because of previous errors."
-    talk(session, f"> MULTI\n> PING\n> PING\n> PING\n> EXEC\n{_queued(2)}\n{aborted}")
-    talk(session, f"> MULTI\n> PING\n> ECHO {'x' * 20}\n> EXEC\n{_queued(1)}\n{aborted}")
+    commands = "< -ERR transaction is too long: at most 2 commands (transaction_commands_max)"
+    size = "< -ERR transaction is too long: at most 210 bytes (transaction_bytes_max)"
+    talk(session, f"> MULTI\n> PING\n> PING\n> PING\n> EXEC\n{_queued(2)}\n{commands}\n{aborted}")
+    talk(session, f"> MULTI\n> PING\n> ECHO {'x' * 20}\n> EXEC\n{_queued(1)}\n{size}\n{aborted}")
     talk(session, "> MULTI\n> PING\n> EXEC\n< +OK\n< +QUEUED\n< *1\n< +PONG")
 
 
 def _queued(count: int) -> str:
-    return "\n".join(["< +OK", *["< +QUEUED"] * count, "< -ERR transaction is too long"])
+    return "\n".join(["< +OK", *["< +QUEUED"] * count])
 
 
 USED_UP = b"-ERR %b of this transaction is used up: from here on only what writes rows is done\r\n"

@@ -61,6 +61,8 @@ def test_every_line_of_config_is_shown_under_all_its_names(app: App, session: Se
 def test_patterns(session: Session) -> None:
     assert got(session, "MAXCLIENTS", "lease-*") == {"maxclients": "10000", "lease-ms": "10000"}
     assert got(session, "nothing*") == {}
+    assert got(session, "[^a-s]imeout") == got(session, "timeout") != {}
+    assert got(session, "[!t]imeout") == got(session, "timeout"), "`!` negates nothing in Redis"
 
 
 @pytest.mark.parametrize(

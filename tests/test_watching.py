@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from commands.registry import load
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
@@ -151,7 +152,8 @@ def test_latency_histogram() -> None:
         app.dispatcher.statistics.of("ECHO").took(us * 1000, session._context, [b"ECHO"])
     reply = asked(session, "LATENCY", "HISTOGRAM", "echo", "kl.seek", "nope")
     assert reply.startswith(
-        b"*2\r\n$4\r\necho\r\n*4\r\n$5\r\ncalls\r\n:3\r\n$14\r\nhistogram_usec\r\n*6\r\n:"
+        b"*2\r\n$4\r\necho\r\n*4\r\n$5\r\ncalls\r\n:3\r\n$14\r\nhistogram_usec\r\n"
+        b"*6\r\n:1\r\n:1\r\n:4\r\n:2\r\n:1024\r\n:3\r\n"
     )
 
 
@@ -222,6 +224,66 @@ def test_nobody_sees_a_password(seen: list[bytes], words: tuple[str | bytes, ...
     asked(client(app), *words)
     assert SECRET not in b"".join(seen)
     assert SECRET not in repr(app.slowlog.entries(-1)).encode()
+
+
+MONITORED = [
+    ("PING|ECHO a", b'+PONG|+"PING"|$1|a|+"ECHO" "a"|'),
+    ("CLIENT REPLY SKIP|ECHO a|ECHO b", b'+"CLIENT" "REPLY" "SKIP"|$1|b|+"ECHO" "b"|'),
+    ("CLIENT REPLY OFF|ECHO a|CLIENT REPLY ON", b'+OK|+"CLIENT" "REPLY" "ON"|'),
+    ("RESET|PING", b"+RESET|+PONG|"),
+    # Redis has these lines inside of EXEC's array, where no client could tell them from its parts.
+    ("MULTI|ECHO a|EXEC", b'+OK|+"MULTI"|+QUEUED|*1|$1|a|+"ECHO" "a"|+"EXEC"|'),
+]
+
+
+def _shown(data: bytes) -> bytes:
+    return re.sub(rb"\+\d+\.\d+ \[0 [^]]+\] ", b"+", data).replace(b"\r\n", b"|")
+
+
+@pytest.mark.parametrize(("requests", "replies"), MONITORED)
+def test_a_monitor_s_own_commands_are_answered_first(requests: str, replies: bytes) -> None:
+    """As in Redis: its line stands behind the command's reply, in one packet or several."""
+    lines = [line.encode() + b"\r\n" for line in ("MONITOR", *requests.split("|"))]
+    assert _shown(client(new_app()).receive(b"".join(lines))) == b"+OK|" + replies
+    session = client(new_app())
+    assert _shown(b"".join(map(session.receive, lines))) == b"+OK|" + replies
+
+
+def test_a_monitor_s_own_long_work_is_answered_first(wire: Callable[..., Wire], client: Any) -> None:
+    client.execute_command("KL.CREATE", "seats", "SCHEMA", "rank", "U8", "INDEX")
+    watching = wire()
+    assert watching.ask("MONITOR") == OK
+    watching.send("KL.HISTORY", "seats:1")
+    seen, _ = watching.until(b'"KL.HISTORY" "seats:1"\r\n')
+    assert _shown(seen) == b'*0|+"KL.HISTORY" "seats:1"|'
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("HELLO 3", "HELLO 3"),
+        ("HELLO 3 SETNAME till-4", "HELLO 3 SETNAME till-4"),
+        ("HELLO 3 auth ann pw SETNAME x", "HELLO 3 auth * * SETNAME x"),
+        ("HELLO 3 SETNAME AUTH AUTH ann pw", "HELLO 3 SETNAME AUTH AUTH * *"),
+        ("HELLO 3 AUHT ann pw", "HELLO 3 AUHT * *"),
+        ("AUTH ann pw", "AUTH * *"),
+        ("CONFIG SET maxclients 50 timeout 3", "CONFIG SET maxclients 50 timeout 3"),
+        (
+            "CONFIG SET timeout 3 RequirePass pw maxclients 50",
+            "CONFIG SET timeout 3 RequirePass * maxclients 50",
+        ),
+        ("CONFIG SET masterauth pw", "CONFIG SET masterauth *"),
+        ("CONFIG SET requirepass p w", "CONFIG SET * * *"),
+        ("CONFIG SET maxclients", "CONFIG SET maxclients"),
+        ("CONFIG GET requirepass", "CONFIG GET requirepass"),
+        ("ACL SETUSER ann >pw", "ACL SETUSER * *"),
+    ],
+)
+def test_nothing_but_secrets_is_hidden(words: str, shown: str) -> None:
+    """As in Redis, whose SLOWLOG an operator reads to see what was set."""
+    name, *rest = words.split()
+    told = load()[name].shown([name.encode(), *(word.encode() for word in rest)])
+    assert b" ".join(told).decode() == shown.replace("*", "(redacted)")
 
 
 def test_monitor_over_sockets(wire: Callable[..., Wire], client: Any) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from commands.arguments import split_key
+from commands.glob import Glob
 from commands.spec import Arg, Client, Command, Flags
-from klani_resp.acl.glob import Glob
 from klani_resp.acl.log import AccessLog
 from klani_resp.acl.rules import BOTH, READ, WRITE, Rules
 from klani_resp.protocol.errors import error_reply

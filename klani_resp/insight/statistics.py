@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 
 from commands.spec import Context
 
@@ -76,14 +77,19 @@ class CommandStatistics:
         return found
 
     def histogram(self) -> dict[int, int]:
-        """Calls by powers of two: those of at most so many us, as LATENCY HISTOGRAM shows them."""
-        powers: Counter[int] = Counter()
+        """How many calls took at most so many us, by powers of two, as LATENCY HISTOGRAM shows it.
+
+        Cumulative and, as in Redis, without the bounds that add nothing: the last has all calls. A us is
+        1,024 ns, as there, so that no bucket lies across a bound.
+        """
+        within: Counter[int] = Counter()
         for least, count in (
             *((i << FINE_SHIFT, n) for i, n in enumerate(self.fine) if n),
             *self._coarse.items(),
         ):
-            powers[1 << max((least + _width(least) - 1) // 1000, 1).bit_length()] += count
-        return dict(sorted(powers.items()))
+            within[1 << (least >> 10).bit_length()] += count
+        bounds = sorted(within)
+        return dict(zip(bounds, accumulate(within[bound] for bound in bounds), strict=True))
 
     def cut(self, buckets: int) -> None:
         """`fine` has so many from here on; in place, since a compiled command holds on to it."""

@@ -152,13 +152,13 @@ class Monitors:
         self._sessions: dict[int, Session] = {}
 
     def add(self, session: Session) -> None:
-        session.is_monitor = True
+        session.look_on(True)
         self._sessions[session.id] = session
         self._statistics.watch("monitor", 0, self._note)
 
     def remove(self, session: Session) -> None:
         if self._sessions.pop(session.id, None) is not None:
-            session.is_monitor = False
+            session.look_on(False)
             if not self._sessions:
                 self._statistics.unwatch("monitor")
 
@@ -166,8 +166,11 @@ class Monitors:
         command = self._commands[name]
         if command.flags_of(argv) & Flags.ADMIN:  # as in Redis: not MONITOR itself, nor what operators do
             return
-        address = cast("Session", context.client).transport.address
+        origin = cast("Session", context.client).transport.origin
         words = b" ".join(map(quoted, command.shown(argv)))
-        line = b"+%.6f [0 %b] %b\r\n" % (time.time(), address.encode(), words)
+        line = b"+%.6f [0 %b] %b\r\n" % (time.time(), origin.encode(), words)
         for session in list(self._sessions.values()):
-            session.line.deliver(line)
+            if session is context.client:  # its own reply comes first, as in Redis
+                session.line.aside += line
+            else:
+                session.line.deliver(line)

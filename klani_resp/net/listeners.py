@@ -156,13 +156,13 @@ def remove_unix_socket(config: Config, ours: tuple[int, int] | None) -> None:
 
 def transport_of(sock: socket.socket | trio.socket.SocketType) -> Transport:
     """To be asked once, at the beginning: of a peer that is gone nothing is known. Raises OSError."""
+    own = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        address = f"{own}:0"  # a client's end has no name
+        return Transport(address, address, sock.fileno(), is_unix=True)
     peer = sock.getpeername()
-    return Transport(
-        describe_address(sock.family, peer),
-        describe_address(sock.family, sock.getsockname()),
-        sock.fileno(),
-        "" if sock.family == socket.AF_UNIX else peer[0],
-    )
+    described = describe_address(sock.family, peer), describe_address(sock.family, own)
+    return Transport(*described, sock.fileno(), peer[0])
 
 
 def describe_address(family: int, address: Any) -> str:

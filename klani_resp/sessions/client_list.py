@@ -13,7 +13,7 @@ def client_line(session: Session, command: str) -> str:
     transaction, transport = session.transaction, session.transport
     input_bytes, output_bytes = session.input_bytes, session.line.waiting_bytes()
     transaction_bytes = transaction.memory_bytes
-    flags = ("O" if session.is_monitor else "") + ("x" if session.in_transaction else "")
+    flags = "O" * session.is_monitor + "x" * session.in_transaction + "U" * transport.is_unix
     facts: dict[str, Any] = {
         "id": session.id,
         "addr": transport.address,

@@ -21,11 +21,11 @@ from klani_resp.config import Config
 from klani_resp.protocol.encoder import NULL_ARRAYS, Encoded, array_of
 from klani_resp.protocol.errors import INTERNAL_ERROR, OtherProtocol, ParserBug
 from klani_resp.protocol.parser import ParserLimits, Request, RequestParser
+from klani_resp.sessions.altered import AlteredTable, shown
 from klani_resp.sessions.client_list import client_line
 from klani_resp.sessions.compiler import Run, refused
 from klani_resp.sessions.dispatcher import NOT_IN_MULTI, Dispatcher, View
 from klani_resp.sessions.execution import Execution
-from klani_resp.sessions.muting import MutedTable, quiet
 from klani_resp.sessions.transaction import Transaction
 from klani_resp.sessions.transport import Line, Transport
 from storage.errors import StoreError
@@ -242,9 +242,7 @@ class Session:
             reply = INTERNAL_ERROR
             self.close_after_reply()
         ending.statistics.took(time.perf_counter_ns() - suspended.began_ns, context, suspended.argv)
-        if self.muted is not None:
-            reply = quiet(self, self.muted)
-        replies = [reply]
+        replies = [shown(self, reply)]
         self.more = bool(self._pending) and not self.closing
         if self._parser.error is not None:
             self._end_of_protocol(replies)
@@ -293,8 +291,13 @@ class Session:
         self.set_protocol(2)
 
     def mute(self, mode: Mute | None) -> None:
-        """CLIENT REPLY; None ends it."""
-        self.muted = mode
+        """CLIENT REPLY; None ends it. To skip one of those that are not answered changes nothing."""
+        if mode is not Mute.SKIP or self.muted is not Mute.OFF:
+            self.muted = mode
+            self._choose_table()
+
+    def look_on(self, is_monitor: bool) -> None:
+        self.is_monitor = is_monitor
         self._choose_table()
 
     # --- MULTI, WATCH ---------------------------------------------------------------------------------
@@ -358,8 +361,8 @@ class Session:
     def _choose_table(self) -> None:
         tables = self._view.queueing if self.in_transaction else self._view.tables
         self._table = tables[self.protocol]
-        if self.muted is not None:
-            self._table = MutedTable(self._table, self)
+        if self.muted is not None or self.is_monitor:
+            self._table = AlteredTable(self._table, self)
 
     # --- CLIENT LIST ----------------------------------------------------------------------------------
 

@@ -60,12 +60,22 @@ class Transaction:
         self.bytes += sum(map(len, argv)) + ARGUMENT_BYTES * len(argv)
         limits = self._config
         if len(self.queue) >= limits.transaction_commands_max or self.bytes > limits.transaction_bytes_max:
-            self.is_spoiled = True
-            self.queue.clear()
-            return "ERR transaction is too long"
+            return self._refuse()
         if not self.is_spoiled:
             self.queue.append(argv)
         return None
+
+    def _refuse(self) -> str:
+        """Clients make a transaction of any pipeline: who meets a limit is told which."""
+        limits = self._config
+        reached = (
+            f"{limits.transaction_bytes_max} bytes (transaction_bytes_max)"
+            if self.bytes > limits.transaction_bytes_max
+            else f"{limits.transaction_commands_max} commands (transaction_commands_max)"
+        )
+        self.is_spoiled = True
+        self.queue = []
+        return f"ERR transaction is too long: at most {reached}"
 
     # --- WATCH ----------------------------------------------------------------------------------------
 

@@ -18,6 +18,12 @@ class Transport:
     local_address: str
     fd: int = -1
     host: str = ""  # of the address; "" is a unix socket's
+    is_unix: bool = False  # then both addresses are the socket's path and a port of 0, as in Redis
+
+    @property
+    def origin(self) -> str:
+        """As MONITOR has it."""
+        return f"unix:{self.address.removesuffix(':0')}" if self.is_unix else self.address
 
 
 @dataclass(slots=True)
@@ -28,3 +34,4 @@ class Line:
     deliver: Callable[[bytes], None] = _nobody  # sends what is no reply
     waiting_bytes: Callable[[], int] = lambda: 0  # of replies that did not go out yet
     unread_bytes: Callable[[], int] = lambda: 0  # of these, what waits for nothing but that the client reads
+    aside: bytes = b""  # what is no reply either, and goes behind that of the command under way

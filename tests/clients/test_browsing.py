@@ -111,6 +111,9 @@ def test_redis_exporter_s_scrape(talk: Talk) -> None:
         assert type(details[1]) is int
         assert details[2] == b"histogram_usec"
         assert all(type(one) is int for one in details[3])
+        within = details[3][1::2]
+        assert within == sorted(within)
+        assert within[-1] == details[1], "cumulative, as Prometheus wants it"
     lines = info.decode().split("\r\n")
     assert "# Commandstats" in lines
     statistics = [line for line in lines if line.startswith("cmdstat_")]

@@ -32,7 +32,7 @@ SECURITY_BUGS = (
     ),
     Bug(
         "a pattern for one row is one for its table",
-        "klani_resp/acl/glob.py",
+        "commands/glob.py",
         "if elements[-1:] == [None] else None",
         "",
         (RULES + "test_a_table_is_covered[seats-False]",),
