@@ -179,6 +179,13 @@ def test_what_a_buyer_was_promised(
     assert ("Time of a sync" in page) == syncs
 
 
+def test_the_servers_log_is_asked_until_the_last_sale(log: Lines) -> None:
+    """However short the run: without it a herd of a tenth of a second had no groups to show."""
+    commits = [line for line in log if line["kind"] == "commit"]
+    assert commits[-1]["elapsed_ms"] >= max(line["elapsed_ms"] for line in log if line["kind"] == "sale")
+    assert sum(line["groups"] for line in commits if line["elapsed_ms"] > 0) > 0
+
+
 def test_redis_without_its_log_promises_nothing(tmp_path: Path, log: Lines) -> None:
     line_of(log, "start")["options"]["engine"] = "redis"
     line_of(log, "host")["server"]["config_appendonly"] = "no"

@@ -1,4 +1,4 @@
-"""What the server's log did during the storm: groups and syncs, asked of INFO ten times a second."""
+"""The server's log during the storm: groups and syncs, asked of INFO ten times a second, and at the end."""
 
 from __future__ import annotations
 
@@ -50,12 +50,14 @@ class LogSampler:
         )
         client = redis.Redis(**where)
         with contextlib.closing(client), contextlib.suppress(redis.RedisError, OSError):
+            is_last = False
             while True:
                 info = client.info("persistence")
                 sample = {name: int(info[counter]) for name, counter in COUNTERS.items()}
                 self.samples.append({"at_ns": time.perf_counter_ns()} | sample)
-                if self._stop.wait(SAMPLE_SECONDS):
+                if is_last:
                     return
+                is_last = self._stop.wait(SAMPLE_SECONDS)  # one more: what came behind the last belongs to it
 
     def since(self, origin_ns: int) -> list[dict[str, int]]:
         """What each interval added; `elapsed_ms` is its end, counted from `origin_ns`."""

@@ -75,9 +75,9 @@ def _group_commit(run: Run) -> Iterator[str]:
     syncs: list[tuple[float, float | None]] = []
     for before, row in pairwise(rows):
         since, to = before["elapsed_ms"], row["elapsed_ms"]
-        if to <= 0:
-            continue  # the server was idle: the herd was not let loose yet
-        x, groups = (max(since, 0) + to) / 2000, row["groups"] if row["bytes"] else 0
+        if to <= 0 or since >= end * 1000:
+            continue  # the server was idle: the herd was not let loose yet, or was done
+        x, groups = min((max(since, 0) + to) / 2000, end), row["groups"] if row["bytes"] else 0
         sold = bisect(moments, to) - bisect(moments, since)
         sales.append((x, sold / groups if groups else None))
         syncs.append((x, row["sync_ms"] / groups if groups else None))
