@@ -58,13 +58,11 @@ def history_of(context: Context, table: Table, row: int, words: list[bytes]) -> 
     if values is None:
         return []
     fs, directory, uuid, position = engine.fs, engine.directory, engine.manifest.uuid_bytes, values[1]
-    number, schema = table.number, table.schema
+    number, schema, wanted = table.number, table.schema, min(limit or LIMIT_MAX, LIMIT_MAX)
 
     def answers() -> Iterator[Answer]:
         try:
-            for entry in history(
-                fs, directory, uuid, number, row, position, min(limit or LIMIT_MAX, LIMIT_MAX)
-            ):
+            for entry in history(fs, directory, uuid, number, row, position, wanted):
                 yield _shown(schema, entry)
         except (StartError, OSError) as error:
             raise StoreError(f"ERR KL.HISTORY cannot read the log: {error}") from error

@@ -50,7 +50,8 @@ def multi(context: Context) -> str:
             "Nobody else is served meanwhile, so what is read in one EXEC has a budget: "
             "`transaction_bytes_max` (16 MiB) of replies, `transaction_read_ms_max` (50) of its time. "
             "Once it is used up, whatever does not write rows answers an error in place of its reply, and is "
-            "not run; what writes is done. A pipeline without MULTI has no such limit. "
+            "not run. What writes is done, until `transaction_bytes_max` of log is written. A pipeline "
+            "without MULTI has no such limit. "
             "How much can be queued is one of the server's [limits](../server.md#limits)."
         ),
         answers=(

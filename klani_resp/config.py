@@ -134,7 +134,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bulk_bytes_max: Annotated[ClientBytes, LIVE, Redis("proto-max-bulk-len")] = 1 << 20
     request_bytes_max: Annotated[ClientBytes, LIVE, Redis("client-query-buffer-limit")] = 4 << 20
     transaction_commands_max: Annotated[Positive, LIVE] = 10_000
-    transaction_bytes_max: Annotated[Bytes, LIVE] = 16 << 20  # of its requests, and of EXEC's replies
+    transaction_bytes_max: Annotated[Bytes, LIVE] = 16 << 20  # of its requests, of EXEC's replies, of its log
     transaction_read_ms_max: Annotated[Positive, LIVE] = 50  # in one EXEC: nobody else is served meanwhile
     watched_keys_max: Annotated[Positive, LIVE] = 10_000
 

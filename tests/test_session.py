@@ -217,12 +217,33 @@ def test_what_one_exec_reads_has_a_budget_of_bytes() -> None:
 def test_what_one_exec_reads_has_a_budget_of_time() -> None:
     session = new_session(new_app(transaction_read_ms_max=1))
     talk(session, SCHEMA)
-    long = b"COMMAND\r\n"  # some milliseconds
-    reply = queued(session, long, *[long] * 20, b"KL.INSERT 1 rank 1\r\n")
+    long = b"COMMAND\r\n"  # a twentieth of it
+    reply = queued(session, long, *[long] * 200, b"KL.INSERT 1 rank 1\r\n")
     answer = session.receive(long)
     assert reply.startswith(answer)
     assert reply.endswith(USED_UP % b"transaction_read_ms_max of reading" + b":1\r\n")
     assert queued(session, long) == answer
+
+
+def array(numbers: range) -> bytes:
+    return b"".join([b"*%d\r\n" % len(numbers), *(b":%d\r\n" % number for number in numbers)])
+
+
+def test_what_one_exec_writes_has_a_budget() -> None:
+    """All of it is one frame of the log, in memory until it is written, and a batch that nobody can read
+    back is none. A claim of a hundred rows is a request of a hundred bytes."""
+    session = new_session(new_app(transaction_bytes_max=20_000))
+    session.receive(b"KL.CREATE seats SCHEMA x U8 INDEX b BYTES 1000\r\n")
+    for row in range(40):
+        session.receive(b"KL.INSERT %d x 0 b %b\r\n" % (row, b"a" * 1000))
+    claim, read = b"KL.CLAIM seats x 0 SET x 1 COUNT 8\r\n", b"KL.COUNT seats x 1\r\n"
+    reply = queued(session, claim, claim, claim, read, claim, b"KL.CLAIM seats x 9 SET x 1\r\n", read)
+    sold = [array(range(first, first + 8)) for first in (0, 8, 16, 24)]
+    refused = b"-ERR transaction_bytes_max of log of this transaction is used up: %b\r\n"
+    refused %= b"from here on nothing is written"
+    assert reply == b"".join([*sold[:3], b":24\r\n", refused, refused, b":24\r\n"])
+    assert session.receive(read) == b":24\r\n"
+    assert queued(session, claim) == sold[3], "the next one has its own"
 
 
 # --- positions --------------------------------------------------------------------------------------------

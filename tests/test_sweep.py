@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from functools import partial
 from pathlib import Path
@@ -106,10 +107,23 @@ def test_who_waits_for_the_server_is_not_idle() -> None:
     one.job = Job()
     assert bed.after(100) == []
     one.job = None
-    one.used_at = bed.now
     assert bed.after(5) == [], "the time begins when it is read again"
     one.used_at = bed.now
     assert bed.after(5.1) == [one.id]
+
+
+def test_who_waits_for_the_disk_is_not_idle_and_owes_nothing() -> None:
+    """Its replies are held, and perhaps it is not read: the rest of its request may be there already."""
+    bed = Bed(idle_seconds_max=10, request_seconds_max=5)
+    one, half = bed.session(), bed.session()
+    bed.receive(half, HALF)
+    one.line.is_held = half.line.is_held = lambda: True
+    for _ in range(10):
+        assert bed.after(4) == []
+    one.line.is_held = half.line.is_held = lambda: False
+    assert bed.after(4) == [], "the time begins when the disk is done"
+    assert bed.after(5.1) == [half.id]
+    assert bed.after(5) == [one.id, half.id]
 
 
 def test_who_does_not_read_ends() -> None:
@@ -185,6 +199,46 @@ async def test_over_sockets(tmp_path: Path, use_epoll: bool) -> None:
         with trio.fail_after(20):
             for stream in (idle, half):
                 assert await stream.receive_some() == b""
+
+
+@roads
+async def test_a_slow_disk_makes_nobody_idle(tmp_path: Path, use_epoll: bool) -> None:
+    async with running(tmp_path, use_epoll, idle_seconds_max=0.5) as server:
+        await server.table()
+        server.fs.close_gate()
+        writer = await server.connect(b"KL.INSERT 7 x 1\r\n")
+        await trio.to_thread.run_sync(server.fs.at_gate.wait, 20)
+        for _ in range(3):
+            assert await rest(await server.connect()) == b"", "who asked for nothing is idle"
+        server.fs.gate.set()
+        assert await exactly(writer, 4) == b":1\r\n"
+
+
+@roads
+async def test_who_reads_is_not_idle(tmp_path: Path, use_epoll: bool) -> None:
+    """One long reply, read for longer than a connection may be idle."""
+    limits = {"bulk_bytes_max": 32 << 20, "request_bytes_max": 32 << 20}
+    async with running(tmp_path, use_epoll, idle_seconds_max=1, **limits) as server:
+        reader = await server.connect()
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        word = b"x" * (24 << 20)
+        await reader.send_all(frame("ECHO", word))
+        left = len(b"$%d\r\n%b\r\n" % (len(word), word))
+        are_idle_gone = trio.Event()
+
+        async def others() -> None:
+            for _ in range(2):
+                assert await rest(await server.connect()) == b""
+            are_idle_gone.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(others)
+            while not are_idle_gone.is_set():
+                got = await exactly(reader, 16 << 10)
+                assert got
+                left -= len(got)
+                await trio.sleep(0.01)
+        assert len(await exactly(reader, left)) == left > 0
 
 
 @roads

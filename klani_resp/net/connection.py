@@ -59,6 +59,9 @@ class Connection:
         """Of them, what only its client keeps waiting."""
         return len(self.unsent)
 
+    def is_held(self) -> bool:
+        return self.held > 0
+
     def hold(self, reply: bytes) -> None:
         self.held += 1
         self.held_bytes += len(reply) + HELD_BYTES

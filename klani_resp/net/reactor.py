@@ -312,7 +312,8 @@ class Reactor:
             return
         connection = Connection(sock, self._app.open_session(transport), select.EPOLLIN)
         end, deliver = partial(self._drop, connection), partial(self._deliver, connection)
-        connection.session.line = Line(end, deliver, connection.waiting_bytes, connection.unread_bytes)
+        waiting, unread = connection.waiting_bytes, connection.unread_bytes
+        connection.session.line = Line(end, deliver, waiting, unread, connection.is_held)
         self._connections[transport.fd] = connection
 
     # --- replies --------------------------------------------------------------------------------------
@@ -348,6 +349,8 @@ class Reactor:
             except OSError:
                 self._drop(connection)
                 return False
+            if sent:  # who reads is not idle
+                connection.session.used_at = time.monotonic()
             self._app.counters.sent_bytes += sent
             del connection.unsent[:sent]
             self._unusual.append(connection)

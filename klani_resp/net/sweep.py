@@ -69,8 +69,8 @@ class Sweep:
         unread = session.line.unread_bytes()
         if unread and unread > session.output_bytes_max and self._is_deaf(session, unread, now):
             self._end_deaf(session, unread)
-        elif session.job is not None or session.more:
-            return  # it is the server that takes its time
+        elif session.job is not None or session.more or session.line.is_held():
+            session.used_at = now  # it is the server that takes its time: the client's begins when it is done
         elif 0 < config.idle_seconds_max < now - session.used_at and not session.is_monitor:
             session.end()
         elif (request := session.begun_request) is not None:

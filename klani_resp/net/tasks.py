@@ -29,7 +29,7 @@ async def serve_stream(stream: trio.abc.Stream, app: App, transport: Transport |
         async with trio.open_nursery() as nursery:
             outbox = Outbox(stream, app, session, nursery)
             waiting = outbox.waiting_bytes
-            session.line = Line(nursery.cancel_scope.cancel, outbox.put, waiting, unread_bytes=waiting)
+            session.line = Line(nursery.cancel_scope.cancel, outbox.put, waiting, waiting, outbox.is_held)
             await _serve(stream, app, session, outbox)
             with trio.move_on_after(CLOSE_SECONDS_MAX):
                 await stream.aclose()  # TLS says that this is the end
@@ -72,10 +72,20 @@ class Outbox:
         self._sending = trio.StrictFIFOLock()
         self._delivered = bytearray()
         self._reply_bytes = 0
+        self._is_held = False
         self._is_cut_off = False
 
     def waiting_bytes(self) -> int:
         return self._reply_bytes + len(self._delivered)
+
+    def is_held(self) -> bool:
+        return self._is_held
+
+    async def released(self, position: int) -> None:
+        """When what is about to be sent is on disk."""
+        self._is_held = True
+        await self._app.released(position)
+        self._is_held = False
 
     async def send(self, data: bytes) -> None:
         """In pieces: how far it has come tells whether the client reads at all."""
@@ -85,6 +95,7 @@ class Outbox:
                 piece = memoryview(data)[start : start + PIECE_BYTES]
                 await self._stream.send_all(piece)
                 self._reply_bytes -= len(piece)
+                self._session.used_at = time.monotonic()
                 self._app.counters.sent_bytes += len(piece)
 
     def put(self, data: bytes) -> None:
@@ -126,6 +137,6 @@ async def _serve(stream: trio.abc.Stream, app: App, session: Session, outbox: Ou
 async def _send(app: App, session: Session, reply: bytes, outbox: Outbox) -> None:
     hold = session.hold
     app.wake_committer()
-    await app.released(hold)
+    await outbox.released(hold)
     if reply:
         await outbox.send(reply)

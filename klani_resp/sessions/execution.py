@@ -3,7 +3,8 @@
 Nobody else is served meanwhile, and all of it is in memory until it is sent. So what is read in one EXEC has
 a budget: `transaction_bytes_max` of replies, and `transaction_read_ms_max` of the loop's time (10,000 long
 answers came to 1.2 GB and 7 s). Once it is used up, whatever does not write rows is refused in place of its
-reply, and not run. What writes is done whatever was read before it, and its replies are small.
+reply, and not run. What writes is done whatever was read before it, and its replies are small. Its own
+budget is `transaction_bytes_max` of log: all that one EXEC writes is one frame.
 """
 
 from __future__ import annotations
@@ -17,32 +18,41 @@ from klani_resp.config import Config
 from klani_resp.protocol.encoder import ID_BYTES_MAX, array_head, ids_part
 from klani_resp.protocol.errors import error_reply
 from klani_resp.protocol.parser import Request
+from storage.format import BATCH_PAYLOAD_MAX
 
 if TYPE_CHECKING:
     from klani_resp.sessions.dispatcher import Dispatcher
+    from storage.engine import Engine
 
 NOT_DONE = "ERR %s of this transaction is used up: from here on only what writes rows is done"
 TOO_LONG = NOT_DONE % "transaction_bytes_max of replies"
+TOO_MUCH_WRITTEN = error_reply(
+    "ERR transaction_bytes_max of log of this transaction is used up: from here on nothing is written"
+)
 TOO_SLOW = NOT_DONE % "transaction_read_ms_max of reading"
 
 
 class Execution:
     """One EXEC, while it is under way."""
 
-    def __init__(self, config: Config, dispatcher: Dispatcher) -> None:
+    def __init__(self, config: Config, dispatcher: Dispatcher, engine: Engine) -> None:
         self._dispatcher = dispatcher
+        self._engine = engine
+        self._log_end = engine.appended + min(config.transaction_bytes_max, BATCH_PAYLOAD_MAX // 2)
         self._refusal = b""  # of what does not write, once the budget is used up
         self._bytes_left = config.transaction_bytes_max
         self._ns_max = self._ns_left = config.transaction_read_ms_max * 1_000_000
         self._cpu_began = thread_time_ns()
 
     def run(self, queue: list[Request], run: Callable[[Request], bytes]) -> bytes:
-        writing = self._dispatcher.writing
+        writing, engine = self._dispatcher.writing, self._engine
         replies = [array_head(len(queue))]
         before = perf_counter_ns()
         for argv in queue:
             writes = argv[0].upper() in writing
-            if not writes and (self._bytes_left < 0 or self._ns_left < 0) and self._is_used_up():
+            if writes and engine.appended > self._log_end:
+                reply = self._dispatcher.reject(argv, TOO_MUCH_WRITTEN)
+            elif not writes and (self._bytes_left < 0 or self._ns_left < 0) and self._is_used_up():
                 reply = self._dispatcher.reject(argv, self._refusal)
             else:
                 reply = run(argv)

@@ -337,7 +337,7 @@ class Session:
         reason = context.engine.readonly_reason
         if reason is not None and self._wants_room(queue):
             raise CommandError(f"EXECABORT Transaction discarded because of: {reason}")
-        self._execution = Execution(self._config, self._dispatcher)
+        self._execution = Execution(self._config, self._dispatcher, context.engine)
         context.engine.begin()
         try:
             reply = self._execution.run(queue, self._execute_queued)

@@ -34,4 +34,5 @@ class Line:
     deliver: Callable[[bytes], None] = _nobody  # sends what is no reply
     waiting_bytes: Callable[[], int] = lambda: 0  # of replies that did not go out yet
     unread_bytes: Callable[[], int] = lambda: 0  # of these, what waits for nothing but that the client reads
+    is_held: Callable[[], bool] = lambda: False  # replies wait for the disk
     aside: bytes = b""  # what is no reply either, and goes behind that of the command under way

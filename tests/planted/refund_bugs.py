@@ -66,8 +66,8 @@ REFUND_BUGS = (
     Bug(
         "KL.HISTORY begins with the oldest",
         "commands/history.py",
-        "            return [_shown(schema, entry) for entry in entries]\n",
-        "            return [_shown(schema, entry) for entry in entries][::-1]\n",
+        "for entry in history(fs, directory, uuid, number, row, position, wanted):\n",
+        "for entry in [*history(fs, directory, uuid, number, row, position, wanted)][::-1]:\n",
         (WORLDS,),
     ),
 )
