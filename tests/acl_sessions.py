@@ -12,6 +12,11 @@ from klani_resp.sessions.session import Session
 from tests.conftest import frame
 from tests.in_memory import new_app, new_session
 
+NO_AUTH = {"AUTH", "HELLO", "QUIT", "RESET"}
+WRONG = "-WRONGPASS invalid username-password pair or user is disabled."
+NOAUTH = "-NOAUTH Authentication required."
+NO_KEY = "-NOPERM No permissions to access a key"
+
 Word = bytes | str | int
 
 

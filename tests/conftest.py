@@ -15,6 +15,10 @@ import pytest
 import redis
 
 from bench.harness import launch, launch_postgres
+from klani_resp.app import App
+from klani_resp.sessions.session import Session
+from tests.certificates import paper as paper
+from tests.in_memory import new_app, new_session
 from tests.proof import LONG
 
 Client = Any  # redis-py does not type execute_command
@@ -146,6 +150,17 @@ def need() -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def as_map() -> Callable[[Any], dict[Any, Any]]:
     return pairs_of
+
+
+@pytest.fixture
+def app() -> App:
+    """A server without sockets or disk."""
+    return new_app()
+
+
+@pytest.fixture
+def session(app: App) -> Session:
+    return new_session(app)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from klani_resp.sessions.transport import Transport
 from tests.fake_disk import FakeDisk
 from tests.store import FakeClock, open_store
 
+SCHEMA = "> KL.CREATE seats SCHEMA rank U32 INDEX sold U8 INDEX\n< +OK\n"
+
 
 def new_app(**settings: Any) -> App:
     app = App(Config(**settings))
@@ -23,3 +25,18 @@ def new_app(**settings: Any) -> App:
 
 def new_session(app: App) -> Session:
     return app.open_session(Transport("", ""))
+
+
+def talk(session: Session, script: str) -> None:
+    """Plays a script: each run of requests goes in as one chunk, what comes back is compared whole."""
+    asked, expected = "", ""
+    for line in [*script.strip("\n").splitlines(), "> "]:
+        line = line.lstrip()
+        mark, text = line[:1], line[2:]
+        if mark == "<":
+            expected += text + "\r\n"
+            continue
+        if expected:
+            assert session.receive(asked.encode()).decode() == expected, f"to {asked!r}"
+            asked = expected = ""
+        asked += text + "\r\n"

@@ -14,7 +14,6 @@ from klani_resp.__main__ import main
 from klani_resp.app import App
 from klani_resp.sessions.session import Session
 from tests.conftest import frame
-from tests.in_memory import new_app, new_session
 
 if TYPE_CHECKING:
     from bench.harness.launch import Server
@@ -22,16 +21,6 @@ if TYPE_CHECKING:
 
 Client = Any  # redis-py does not type execute_command
 Start = Callable[..., "Server"]
-
-
-@pytest.fixture
-def app() -> App:
-    return new_app()
-
-
-@pytest.fixture
-def session(app: App) -> Session:
-    return new_session(app)
 
 
 def ask(session: Session, *words: str) -> str:

@@ -21,23 +21,13 @@ from klani_resp.sessions.session import Session
 from klani_resp.settings import DECLARED, FIXED, Refused, Settings, Unfit
 from tests.conftest import frame
 from tests.fake_disk import FakeDisk
-from tests.in_memory import new_app, new_session
+from tests.in_memory import new_session
 from tests.store import open_store
 
 if TYPE_CHECKING:
     from bench.harness.launch import Server
 
 FAILED = "CONFIG SET failed (possibly related to argument '{}') - {}"
-
-
-@pytest.fixture
-def app() -> App:
-    return new_app()
-
-
-@pytest.fixture
-def session(app: App) -> Session:
-    return new_session(app)
 
 
 def ask(session: Session, *words: str) -> str:

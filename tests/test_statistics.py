@@ -10,19 +10,8 @@ from commands.spec import Context
 from klani_resp.app import App
 from klani_resp.insight.statistics import FINE_BUCKETS, FINE_SHIFT, Statistics
 from klani_resp.sessions.session import Session
-from tests.in_memory import new_app, new_session
 
 FINE_NS = FINE_BUCKETS << FINE_SHIFT
-
-
-@pytest.fixture
-def app() -> App:
-    return new_app()
-
-
-@pytest.fixture
-def session(app: App) -> Session:
-    return new_session(app)
 
 
 @pytest.fixture
