@@ -21,29 +21,29 @@ from commands.spec import (
     syntax_error,
 )
 from commands.wording import KEY
-from storage.schema import Value
+from storage.schema import Schema, Value
 
 FIELD = {"<field>": "its name; one that the row has not is no error here, as in Redis"}
 
 
-def _fields(context: Context, key: bytes) -> dict[bytes, bytes]:
+def _row(context: Context, key: bytes) -> tuple[Schema, Any] | None:
+    """Its values, and how to read them."""
     found = row_of(context.engine, key)
-    if found is None:
+    return None if found is None else (found[0].schema, found[0].read_trimmed(found[1]))
+
+
+def _fields(context: Context, key: bytes) -> dict[bytes, bytes]:
+    if (row := _row(context, key)) is None:
         return {}
-    table, row = found
-    values = table.read_trimmed(row)
-    assert values is not None, "a present row has a token"
-    return {field.name: _text(table.schema.value(values, field.name)) for field in table.schema.fields}
+    schema, values = row
+    return {field.name: _text(schema.value(values, field.name)) for field in schema.fields}
 
 
 def _field(context: Context, key: bytes, name: bytes) -> bytes | None:
-    found = row_of(context.engine, key)
-    if found is None or name not in found[0].schema.field_by_name:
+    if (row := _row(context, key)) is None or name not in row[0].field_by_name:
         return None
-    table, row = found
-    values = table.read_trimmed(row)
-    assert values is not None, "a present row has a token"
-    return _text(table.schema.value(values, name))
+    schema, values = row
+    return _text(schema.value(values, name))
 
 
 def _text(value: Value) -> bytes:
