@@ -35,6 +35,10 @@ const where = { clientX: box.left + arguments[0], clientY: box.top + arguments[1
 map.dispatchEvent(new PointerEvent("pointermove", where));
 return document.getElementById("at").textContent;
 """
+TOO_LONG = """
+const isTooLong = (e) => e.scrollWidth > e.clientWidth;
+return [...document.querySelectorAll(".card")].filter(isTooLong).map((e) => e.textContent);
+"""
 PIXELS = "return [...document.querySelectorAll('canvas')].map((c) => [c.width, c.clientWidth])"
 HERD = ("--users", str(USERS), "--seats", str(SEATS), "--ranks", "4", "--workers", "16", "--processes", "2")
 
@@ -113,6 +117,8 @@ def test_the_map_ends_sold_and_its_sum_is_what_verify_counts(
         browser.resize(width, height)
         assert browser.too_wide() == []
         assert browser.run(LINES_OF_CARDS) == [1.0], "no label and no figure takes two lines"
+        browser.run("document.getElementById('groups').textContent = '1,155 groups/s'")
+        assert browser.run(TOO_LONG) == []
     assert browser.complaints() == []
     asked = {url for url in browser.requests() if not url.startswith("data:")}
     assert asked == {board.url, board.url + "events"}, "nothing comes from anywhere else"

@@ -86,7 +86,9 @@ def _group_commit(run: Run) -> Iterator[str]:
     sold_of = f"{run.sold_key} per group"
     yield lines("Group commit", [Series(sold_of, sales)], end, sold_of, log.span("commit", "sale"))
     if run.durability() == "always":
-        yield lines("Time of a sync", [Series("ms per fdatasync", syncs)], end, "ms", log.span("commit"))
+        yield lines(
+            "Time of a sync", [Series("ms until its end is seen", syncs)], end, "ms", log.span("commit")
+        )
 
 
 def latencies(run: Run) -> Iterator[str]:
