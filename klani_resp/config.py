@@ -149,36 +149,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drain_seconds_max: Annotated[Seconds, LIVE] = 10.0
 
 
-OPTIONS = (
-    "bind",
-    "port",
-    "protected_mode",
-    "acl_file",
-    "tls_bind",
-    "tls_port",
-    "tls_cert_file",
-    "tls_key_file",
-    "tls_ca_cert_file",
-    "tls_auth_clients",
-    "unixsocket",
-    "metrics_bind",
-    "metrics_port",
-    "board_bind",
-    "board_port",
-    "board_table",
-    "board_sold",
-    "dir",
-    "backup_dir",
-    "appendfsync",
-    "default_table",
-    "lease_ms",
-    "checkpoint_bytes",
-    "ballast_bytes",
-    "history_keep_days",
-    "history_bytes_max",
-)
-
-
 def from_mapping(values: dict[str, object]) -> Config:
     try:
         return msgspec.convert(values, Config)
@@ -221,20 +191,12 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port",
         type=int,
+        metavar="PORT",
         help="TCP port (7700); 0: none beside --tls-port or --unixsocket, else a free one",
     )
-    _add_access_options(parser)
     parser.add_argument("--unixsocket", metavar="PATH", help="listen on a unix socket too")
-    parser.add_argument("--metrics-bind", metavar="ADDRESS", help="address of the metrics port (127.0.0.1)")
-    parser.add_argument("--board-bind", metavar="ADDRESS", help="address of the live board (127.0.0.1)")
-    parser.add_argument("--board-port", type=int, help="TCP port of the live board (0: there is none)")
-    parser.add_argument("--board-table", metavar="TABLE", help="the table that it shows (the default table)")
-    parser.add_argument(
-        "--board-sold", metavar="'FIELD VALUE'", help="what marks a row as sold (is_booked 1)"
-    )
-    parser.add_argument(
-        "--metrics-port", type=int, help="TCP port of /metrics, /healthz and /readyz (0: there is none)"
-    )
+    _add_access_options(parser)
+    _add_onlookers_options(parser)
     parser.add_argument("--dir", metavar="DATA", help="data directory (data)")
     parser.add_argument("--backup-dir", metavar="BACKUPS", help="where KL.BACKUP puts its copies (nowhere)")
     parser.add_argument(
@@ -245,7 +207,9 @@ def _argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--default-table", metavar="TABLE", help="table of keys without one (seats)")
     parser.add_argument("--lease-ms", type=int, metavar="MS", help="lease of KL.TRYLOCK without PX (10000)")
-    parser.add_argument("--checkpoint-bytes", type=int, metavar="N", help="log between two checkpoints")
+    parser.add_argument(
+        "--checkpoint-bytes", type=int, metavar="N", help="log between checkpoints (67108864)"
+    )
     parser.add_argument(
         "--ballast-bytes",
         type=int,
@@ -282,6 +246,24 @@ def _add_access_options(parser: argparse.ArgumentParser) -> None:
         "--tls-auth-clients",
         choices=("no", "optional", "yes"),
         help="whether a client needs a certificate (yes)",
+    )
+
+
+def _add_onlookers_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--metrics-bind", metavar="ADDRESS", help="address of the metrics port (127.0.0.1)")
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="TCP port of /metrics, /healthz and /readyz (0: there is none)",
+    )
+    parser.add_argument("--board-bind", metavar="ADDRESS", help="address of the live board (127.0.0.1)")
+    parser.add_argument(
+        "--board-port", type=int, metavar="PORT", help="TCP port of the live board (0: there is none)"
+    )
+    parser.add_argument("--board-table", metavar="TABLE", help="the table that it shows (the default table)")
+    parser.add_argument(
+        "--board-sold", metavar="'FIELD VALUE'", help="what marks a row as sold (is_booked 1)"
     )
 
 
