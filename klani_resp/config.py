@@ -38,6 +38,8 @@ YEAR_SECONDS = 31_536_000
 # Whoever set less could not be told to set more: no CONFIG SET would fit.
 LEAST_ARGUMENTS = 64
 LEAST_BYTES = 64 << 10
+TABLE = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
+WORD = r"[^\s\ud800-\udfff]+"  # what argv has of bytes that are no UTF-8 is no text
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 Natural = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
@@ -79,7 +81,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     loglevel: Annotated[Literal["debug", "verbose", "notice", "warning"], LIVE] = "notice"
 
     appendfsync: Literal["always", "everysec", "no"] = "always"
-    default_table: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}\Z")] = "seats"
+    default_table: Annotated[str, Meta(pattern=rf"^{TABLE}\Z")] = "seats"
     lease_ms: Annotated[int, Meta(ge=1, le=86_400_000), LIVE] = 10_000
     # Requests and ended holds: for how long, and in how much memory; when it is full new ones are refused.
     remembered_hours: Annotated[float, Meta(ge=0.001, le=876_000), LIVE] = 24.0
@@ -121,8 +123,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     board_bind: str = "127.0.0.1"
     board_port: Port = 0  # of the live board; 0: there is none
-    board_table: str = ""  # that it shows; empty: the default table
-    board_sold: Annotated[str, Meta(pattern=r"^\S+ \S+\Z")] = "is_booked 1"  # an indexed field and its value
+    board_table: Annotated[str, Meta(pattern=rf"^({TABLE})?\Z")] = (
+        ""  # that it shows; empty: the default table
+    )
+    board_sold: Annotated[str, Meta(pattern=rf"^{WORD} {WORD}\Z")] = (
+        "is_booked 1"  # an indexed field, its value
+    )
     # Of the metrics port and of the board, each.
     onlooker_connections_max: Annotated[int, Meta(ge=1, le=65_536)] = 16
     onlooker_request_bytes_max: BufferBytes = 8 << 10

@@ -172,6 +172,28 @@ async def test_who_never_reads_locks_nobody_out() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_bug_in_a_look_costs_those_who_watch_their_connections(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app(board_port=free_port())
+    board = Board(app, lambda: False)
+    autojump_clock.autojump_threshold = 0.05  # sockets take a while
+    async with trio.open_nursery() as nursery:
+        await nursery.start(board.serve)
+        with monkeypatch.context() as broken:
+            broken.setattr(app.engine, "tables", None)
+            assert (await answer_to(app.config.board_port, WATCH))[0] == 200
+        (record,) = caplog.get_records("call")
+        assert record.message.startswith("bug in the board")
+        caplog.clear()
+        async with await trio.open_tcp_stream("127.0.0.1", app.config.board_port) as stream:
+            await stream.send_all(WATCH)
+            got = bytearray()
+            while b"Waiting for table" not in got:
+                got += await stream.receive_some()
+        nursery.cancel_scope.cancel()
+
+
 async def hold(deaf: trio.socket.SocketType) -> None:
     with deaf:
         await trio.sleep_forever()

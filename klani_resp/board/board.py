@@ -7,20 +7,19 @@ let go of with its connection, and its browser comes again by itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
+from klani_resp.app import App, StorageFailed
 from klani_resp.board.views import Event, LogView, SaleView
 from klani_resp.web import Answer, Events, Query, Route, WebListener
 
-if TYPE_CHECKING:
-    from klani_resp.app import App
-
+log = logging.getLogger("klani_resp")
 LOOK_SECONDS = 0.25
 BEHIND_MAX = 16  # chunks that wait for one watcher: two seconds of looks
 HTML = "text/html; charset=utf-8"
@@ -49,8 +48,8 @@ class Board:
     async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until it is cancelled. Raises ListenError."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.look_at_sale)
-            nursery.start_soon(self.look_at_log)
+            nursery.start_soon(self._keep, self.look_at_sale)
+            nursery.start_soon(self._keep, self.look_at_log)
             await nursery.start(self.web.serve)
             task_status.started()
 
@@ -72,11 +71,28 @@ class Board:
         finally:
             self._watchers.discard(watcher)
 
+    async def _keep(self, look: Callable[[], Awaitable[None]]) -> None:
+        """A bug in a look costs those who watch their connections, and no buyer anything. Raises
+        StorageFailed."""
+        while True:
+            try:
+                await look()
+            except StorageFailed:
+                raise
+            except Exception:
+                log.exception("bug in the board: whoever watches is let go of")
+                for watcher in self._watchers.copy():
+                    self._let_go(watcher)
+
+    def _let_go(self, watcher: Watcher) -> None:
+        self._watchers.discard(watcher)
+        watcher.scope.cancel()  # it may wait to send what was first
+
     async def look_at_sale(self) -> None:
         while True:
             if not self._watchers:
-                await self._watched.park()
                 self._sale.forget()
+                await self._watched.park()
             changes, whole = await self._sale.look()
             new = {watcher for watcher in self._watchers if not watcher.has_map}
             self._send(self._watchers - new, changes)
@@ -88,8 +104,8 @@ class Board:
     async def look_at_log(self) -> None:
         while True:
             if not self._watchers:
-                await self._watched.park()
                 self._log.forget()
+                await self._watched.park()
             self._send(self._watchers.copy(), [self._log.look()])
             await trio.sleep(LOOK_SECONDS)
 
@@ -103,5 +119,4 @@ class Board:
             try:
                 watcher.chunks.send_nowait(chunk)
             except trio.WouldBlock:
-                self._watchers.discard(watcher)
-                watcher.scope.cancel()  # it waits to send what was first
+                self._let_go(watcher)
