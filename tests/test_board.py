@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +226,39 @@ def test_a_page_that_lost_its_server_says_so_and_finds_it_again(
     assert re.fullmatch(r"last seen \d+ s ago", state)
     board.server = launch.klani(tmp_path / "data", "--board-port", str(board.port))
     until(lambda: browser.texts("body:not(.stale) #state:not(.bad)") == ["serving"])
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """It has the page; the server behind it is away at first, then there for a moment."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        if self.path == "/":
+            return self._answer(200, "text/html", (ROOT / "klani_resp/board/board.html").read_bytes())
+        Proxy.asked += 1
+        if Proxy.asked == 1:
+            return self._answer(502, "text/plain", b"")
+        return self._answer(200, "text/event-stream", b'event: nothing\ndata: {"why": "there"}\n\n')
+
+    def _answer(self, status: int, kind: str, text: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_a_page_asks_again_when_a_proxy_had_no_server(browser: Browser) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            browser.open(f"http://127.0.0.1:{server.server_port}/")
+            until(lambda: browser.texts("#nothing") == ["there"])
+        finally:
+            browser.open("about:blank")
+            server.shutdown()
 
 
 # --- the stream ---------------------------------------------------------------------------------------
