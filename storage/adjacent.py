@@ -1,8 +1,7 @@
 """Runs of neighbours: rows whose field rises by one from row to row, the hall's row being the same.
 
-Rows are looked at in the order of their ids, once. What was seen is kept for the next who asks for as many,
-as long as nothing became free meanwhile: so a sale that works through a hall does not look at its picked-over
-front again for each buyer.
+Rows are looked at in the order of their ids, once. What was seen is kept (`Walks`) for the next who asks for
+as many: so a sale that works through a hall does not look at its picked-over front again for each buyer.
 
 A run is found by the lengths of the runs to the left and to the right of each row that comes, as in the
 textbook's longest consecutive sequence.
@@ -10,11 +9,14 @@ textbook's longest consecutive sequence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from pyroaring import BitMap
 
+from storage.index import Posting
+
+WALKS_MAX = 32  # kept per table
 Values = tuple[Any, ...]
 Place = tuple[Any, int]  # the hall's row, and the field's value in it
 
@@ -85,3 +87,50 @@ class Scan:
         begins = range(first, last - count + 2)
         begin = min(begins, key=lambda b: sorted(seen[hall, b + i][0] for i in range(count)))
         return [(hall, begin + i) for i in range(count)]
+
+
+class Question(NamedTuple):
+    """For how many neighbours, on which list and by which columns."""
+
+    posting: Posting
+    size: int
+    column: int
+    within: int | None
+
+    def scan(self) -> Scan:
+        return Scan(self.size, self.column, self.within)
+
+
+class Walks:
+    """A table's walks under way, by what was asked; None where there is no run, whoever has the rows.
+
+    Invariant: a row that a kept walk has passed and does not remember is taken still, or off the list. So all
+    of them end when anything becomes free, or a row is written by anybody but a sale: the table's position is
+    not `position` then. A sale's rows leave the list on which they were asked for, and may come to another,
+    or move on it: the walks on a list that has any of them behind the sale end, too.
+    """
+
+    __slots__ = ("kept", "position")
+
+    def __init__(self) -> None:
+        self.kept: dict[Question, Scan | None] = {}
+        self.position = 0
+
+    def keep(self, question: Question, walk: Scan | None, position: int) -> None:
+        if len(self.kept) >= WALKS_MAX:
+            self.kept.clear()
+        self.kept[question] = walk
+        self.position = position
+
+    def at(self, position: int) -> dict[Question, Scan | None]:
+        """Those that are true still where the table's last write is this one."""
+        if position != self.position:
+            self.kept.clear()
+        return self.kept
+
+    def sold(self, rows: Iterable[int], before: int, position: int) -> None:
+        """A sale wrote these rows; with it the table's position went from `before` to `position`."""
+        kept, written = self.at(before), BitMap(rows)
+        for question in [one for one in kept if one.posting.rows.intersect(written)]:
+            del kept[question]
+        self.position = position

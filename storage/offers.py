@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyroaring import BitMap
 
 from storage import locks
-from storage.adjacent import Scan
+from storage.adjacent import Question
 from storage.errors import StoreError
 from storage.free import lowest_free
 from storage.holds import Hold
@@ -24,7 +24,6 @@ from storage.table import Table
 if TYPE_CHECKING:
     from storage.engine import Engine
 
-SCANS_MAX = 32  # kept per table
 Criteria = dict[bytes, Value]
 
 
@@ -129,24 +128,19 @@ class Offer:
         schema = table.schema
         column = schema.value_column(wanted.adjacent or b"")
         within = None if wanted.within is None else schema.value_column(wanted.within)
-        scans, key = table.sales.scans, (posting, wanted.count, column, within)
-        if table.sales.looked_at != table.position:
-            table.sales.freed()
-        scan = None if self._mine is not None else scans.pop(key, None)
-        scan = scan or Scan(wanted.count, column, within)
-        found = scan.find(posting.rows, table.read_trimmed, self._free_or_noted)
-        if self._mine is None and not self._has_passed_lock:
-            if len(scans) >= SCANS_MAX:
-                scans.clear()
-            scans[key] = scan
-            table.sales.looked_at = table.position
-        if found is not None:
-            return found
-        if table.leases and key not in table.sales.runless:
-            if Scan(wanted.count, column, within).find(posting.rows, table.read_trimmed, _always) is not None:
+        question, walks = Question(posting, wanted.count, column, within), table.sales.walks
+        kept = walks.at(table.position)
+        if question not in kept or kept[question] is not None:
+            walk = (kept.pop(question, None) if self._mine is None else None) or question.scan()
+            found = walk.find(posting.rows, table.read_trimmed, self._free_or_noted)
+            if self._mine is None and not self._has_passed_lock:
+                walks.keep(question, walk, table.position)
+            if found is not None:
+                return found
+            if table.leases and question.scan().find(posting.rows, table.read_trimmed, _always) is not None:
                 raise self._busy()
-            table.sales.runless.add(key)
-            table.sales.looked_at = table.position
+            walks.keep(question, None, table.position)
+        self._engine.note(table.position)  # where a row stands may be in no list
         return []
 
     def _free_or_noted(self, row: int) -> bool:

@@ -94,12 +94,11 @@ class Selling(Book):
         fields = [*old]
         table.schema.assign(fields, changes)
         fields[0], fields[2] = self._engine.draw_token(), fmt.NO_OWNER
-        sales = table.sales
-        is_looked_at = sales.looked_at == table.position
+        sales, before = table.sales, table.position
         self._engine.write(table, row, _CLAIM, old, fields)
         table.tally.plain_claims += 1
-        if is_looked_at:
-            sales.looked_at = table.position
+        if sales.walks.kept:
+            sales.walks.sold((row,), before, table.position)
         if old[2] != fmt.NO_OWNER:
             sales.resold(old[2], fmt.NO_OWNER)
 
@@ -336,7 +335,6 @@ class Selling(Book):
         digest_after = None if wanted.field else fmt.NO_OWNER
         self._sell(table, mine, fmt.Kind.RETURN, changes, digest_after, event)
         table.tally.returned(len(mine), wanted.units)
-        table.sales.freed()
         return count
 
     def _is_sold_to(self, table: Table, row: int, digest: bytes, wanted: Wanted) -> bool:
@@ -377,14 +375,13 @@ class Selling(Book):
                 fields[2] = digest
             record = table.pack(length, int(kind), 0, table.number, row, old[1], *fields)
             writes.append((row, old, fields, record))
-        sales = table.sales
-        is_looked_at = sales.looked_at == table.position
+        sales, before = table.sales, table.position
         self._log(table, [record for *_, record in writes], event)
         for row, old, fields, record in writes:
             table.apply(row, old, fields, record[fmt.RECORD.size :])
             sales.resold(old[2], fields[2])
-        if is_looked_at:
-            sales.looked_at = table.position
+        if sales.walks.kept:
+            sales.walks.sold(ids, before, table.position)
         engine.note(position)
 
     def _log(self, table: Table, records: list[bytes], event: Event | None) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyroaring import BitMap
 
-from storage.adjacent import Scan
+from storage.adjacent import Walks
 from storage.events import Criteria
 from storage.format import NO_OWNER
 from storage.holds import Hold
@@ -28,14 +28,12 @@ class TableSales:
         "held",
         "holds",
         "holds_live",
-        "looked_at",
         "position",
         "requests",
-        "runless",
-        "scans",
         "sold",
         "units_held",
         "units_sold",
+        "walks",
     )
 
     def __init__(self) -> None:
@@ -47,12 +45,7 @@ class TableSales:
         self.sold: dict[bytes, int] = {}
         self.units_held: dict[tuple[int, str], int] = {}  # row and counter
         self.units_sold: dict[tuple[bytes, int, str], int] = {}  # owner's digest, row and counter
-        # Walks for neighbours under way, and questions for which no run is there at all. Both end when
-        # anything becomes free, or a row is written by anybody but a sale: then `looked_at` is not the
-        # table's position any more.
-        self.looked_at = 0
-        self.scans: dict[tuple[Any, ...], Scan] = {}
-        self.runless: set[tuple[Any, ...]] = set()
+        self.walks = Walks()
         self.requests: Requests = Requests(Memory(0))
 
     def shared(self, criteria: Criteria) -> Criteria:
@@ -60,12 +53,6 @@ class TableSales:
         if len(self.criteria) >= CRITERIA_MAX:
             self.criteria.clear()
         return self.criteria.setdefault(tuple(criteria.items()), criteria)
-
-    def freed(self) -> None:
-        """Something may be free that was not."""
-        if self.scans or self.runless:
-            self.scans.clear()
-            self.runless.clear()
 
     def units_left(self, row: int, field: bytes, table: Table) -> int:
         """Of a counter, what is neither sold nor held."""
@@ -137,4 +124,4 @@ class TableSales:
                     self.held.discard(row)
                 elif not isinstance(other, Hold):
                     self.held.discard(row)
-        self.freed()
+        self.walks.kept.clear()  # something is free that was not
