@@ -82,14 +82,15 @@ def _sweep_some(table: Table, now: int) -> None:
         left[:] = reversed(leases)
     for row in (left.pop(), left.pop()):
         lease = leases.get(row)
-        if lease is not None and lease.deadline <= now:
+        if lease is not None and lease.deadline <= now and lease.rows:
             del leases[row]
 
 
 def taken(table: Table, now: int) -> Collection[int]:
-    """The rows that are not free. Looks at all leases, so it drops what has ended."""
+    """The rows that are not free, once holds that are over were ended. Looks at all leases, so it drops what
+    has ended."""
     leases = table.leases
-    for row in [row for row, lease in leases.items() if lease.deadline <= now]:
+    for row in [row for row, lease in leases.items() if lease.deadline <= now and lease.rows]:
         del leases[row]
     _pack(leases)
     return leases.keys()

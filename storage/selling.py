@@ -392,5 +392,4 @@ class Selling(Book):
         body = events.encode(event)
         engine.wal.append_frame([*records, events.record_of(table.number, body)])
         self.apply(event, body, engine.appended)
-        table.sales.position = engine.appended
         engine.note(engine.appended)
