@@ -1,4 +1,4 @@
-"""What is seen is durable, the end of a hold included: who was shown that it is over is never contradicted."""
+"""What is seen is durable, the end of a hold included: whoever was shown it is never contradicted."""
 
 from __future__ import annotations
 
