@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storage.errors import StoreError
 from storage.events import Event, Verb, decode, encode, record_of
@@ -209,13 +209,17 @@ class Book:
             keep_seconds=memory.keep_ns // 1_000_000_000,
         )
 
-    def refuse_held_units(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
-        """A counter from which units are held is changed by sales alone. Raises `BUSY`."""
+    def refuse_counters(
+        self, table: Table, row: int, changes: dict[bytes, Value], old: tuple[Any, ...], lock: int
+    ) -> None:
+        """A counter from which units are held is changed by sales alone. They go on in spite of a lock, whose
+        holder may have read the counter before, and has to lock and read again. Raises `BUSY`."""
         self.expire()
-        self._engine.note(table.sales.position)
         for name in changes.keys() & table.schema.counters:
             if (row, name.decode()) in table.sales.units_held:
                 raise StoreError(f"BUSY units of field '{name.decode()}' are held")
+            if old[0] > lock:
+                raise StoreError(f"BUSY units of field '{name.decode()}' were sold since the row was locked")
 
     def forget_table(self, table: Table) -> None:
         """It is dropped: its tokens are unknown for ever."""

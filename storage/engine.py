@@ -259,7 +259,7 @@ class Engine(Upkeep):
                 return
             raise StoreError(f"NOLOCK token {token} holds no lock on {table.name.decode()}:{row}")
         if schema.counters:
-            self.selling.refuse_held_units(table, row, changes)
+            self.selling.refuse_counters(table, row, changes, old, token)
         fields[0] = token
         self.write(table, row, _REPLACE, old, fields)
         table.tally.replaced_rows += 1

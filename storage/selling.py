@@ -239,9 +239,7 @@ class Selling(Book):
             if hold.args != args:
                 raise StoreError("REQUEST this hold was confirmed with another SET")
             return list(hold.ids)
-        # Of a live one, too: a restart may have set the store's time back to before its deadline.
-        gone = self._gone(hold)
-        if gone:
+        if hold.state is State.LAPSED and (gone := self._gone(hold)):
             raise StoreError(" ".join(("RESOLD", *map(str, gone))))
         wanted = Wanted(ids=hold.ids, field=hold.field.encode() or None, units=hold.units)
         event = Event(Verb.CONFIRM, table.number, self.store_ms(), number, hold.ids, hold.holder, args=args)
@@ -252,23 +250,18 @@ class Selling(Book):
         return ids
 
     def _gone(self, hold: Hold) -> list[int]:
-        """The rows of a hold that another has by now, or that match no more."""
+        """The rows of a hold that is over that another has by now, or that match no more."""
         table, now = hold.table, self._engine.clock()
-        self._engine.note(table.sales.position)
         gone = []
         for row in hold.ids:
             values = table.read_trimmed(row)
-            if values is None:
-                gone.append(row)
-                continue
-            self._engine.note(values[1])
-            is_free = locks.is_free(table, row, now) or table.leases[row] is hold
-            is_there = is_free and all(
-                table.schema.value(values, name.encode()) == value for name, value in hold.criteria.items()
+            is_there = (
+                values is not None
+                and locks.is_free(table, row, now)
+                and all(table.schema.value(values, name.encode()) == v for name, v in hold.criteria.items())
             )
             if is_there and hold.units:
-                mine = hold.units if hold.state is State.LIVE else 0
-                is_there = table.sales.units_left(row, hold.field.encode(), table) + mine >= hold.units
+                is_there = table.sales.units_left(row, hold.field.encode(), table) >= hold.units
             if not is_there:
                 gone.append(row)
         return gone
