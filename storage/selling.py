@@ -122,13 +122,14 @@ class Selling(Book):
             if known is not None:
                 return known
         self.expire()
-        mine = self._replaced(table, terms.owner, replacing) if replacing else None
+        old = self._replaced(table, terms.owner, replacing) if replacing else None
+        mine = old if old is not None and old.state is State.LIVE else None
         ids = self._offered(table, criteria, wanted, terms, mine, needs_room=True)
         if not ids:
             return ids
         token = self._engine.draw_token()
         event = self._event(Verb.HOLD, table, terms, wanted, ids)
-        event.token, event.replacing = token, 0 if mine is None else replacing
+        event.token, event.replacing = token, 0 if old is None else replacing
         event.deadline = self.deadline_ms(px_ms)
         event.criteria = {name.decode(): value for name, value in criteria.items()}
         answer = [token, ids, unix_ms() + px_ms]
@@ -152,9 +153,10 @@ class Selling(Book):
         return given
 
     def _replaced(self, table: Table, owner: bytes, number: int) -> Hold | None:
+        """What a new hold lets go of. Also of one that is over: or its late payment would buy both."""
         hold = self.holds.get(number)
-        if hold is None or hold.state is not State.LIVE or hold.table is not table:
-            return None  # it has ended: there is nothing to let go of
+        if hold is None or hold.state is State.CONFIRMED or hold.table is not table:
+            return None
         if hold.digest != digest_of(owner):
             raise StoreError(f"NOHOLD token {number} is a hold of another owner")
         return hold

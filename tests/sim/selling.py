@@ -155,7 +155,7 @@ def _choose(state: State, command: Claim | Hold, reply: Any, late: int) -> Itera
     if isinstance(command, Hold) and command.replacing is not None:
         at = state.shop.at(command.replacing)
         held = None if at is None else state.shop.holds[at]
-        if at is not None and held is not None and held.phase == LIVE:
+        if at is not None and held is not None and held.phase in (LIVE, OVER):
             if held.owner == command.owner:
                 state = state.with_hold(at, ended(held, LET_GO, 0))
             else:  # refused, or nothing is let go of

@@ -340,11 +340,6 @@ def an_ended_hold_is_listed(patch: Patch) -> None:
 
 
 @defect
-def ends_that_were_shown_are_not_written_down(patch: Patch) -> None:
-    patch.setattr(Book, "_write_down_time", lambda book, lapsed: None)
-
-
-@defect
 def a_history_misses_the_last_write(patch: Patch) -> None:
     def rest(*more: Any) -> Iterator[Entry]:
         entries = history(*more)
