@@ -191,17 +191,14 @@ class Book:
     def live_holds(self, table: Table, owner: bytes | None) -> list[Hold]:
         """By ascending token."""
         self.settle(table)
-        if owner is not None:
-            found: Iterable[Hold] = table.sales.holds.get(digest_of(owner), ())
-        else:
-            found = (hold for holds in table.sales.holds.values() for hold in holds)
-        return sorted(found, key=lambda hold: hold.number)
+        sales = table.sales
+        return list((sales.live if owner is None else sales.holds.get(digest_of(owner), {})).values())
 
     def statistics(self) -> Statistics:
         self.expire()
         sales, memory = [table.sales for table in self._engine.tables.values()], self.memory
         return Statistics(
-            holds_live=sum(one.holds_live for one in sales),
+            holds_live=sum(len(one.live) for one in sales),
             holds_remembered=len(self.holds),
             requests_remembered=sum(len(one.requests) for one in sales),
             bytes=memory.bytes,

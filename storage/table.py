@@ -76,7 +76,7 @@ class Table:
         return TableStatistics(
             rows=len(self.rows.present),
             bytes=self.bytes_used(),
-            holds_live=self.sales.holds_live,
+            holds_live=len(self.sales.live),
             held_rows=len(self.sales.held),
             tally=replace(self.tally),
         )

@@ -21,13 +21,13 @@ CRITERIA_MAX = 1024
 class TableSales:
     """`held`: rows in live holds, and in some that ended a moment ago. `position`: of the last event that
     may show in a refusal. `sold`: by owner's digest, how many rows and units were sold to it and not
-    returned."""
+    returned. Live holds lie by ascending token: in the order in which they came."""
 
     __slots__ = (
         "criteria",
         "held",
         "holds",
-        "holds_live",
+        "live",
         "position",
         "requests",
         "sold",
@@ -40,8 +40,8 @@ class TableSales:
         self.position = 0
         self.held = BitMap()
         self.criteria: dict[tuple[tuple[str, Any], ...], Criteria] = {}  # of holds: few, and of many holds
-        self.holds: dict[bytes, set[Hold]] = {}  # live ones, by owner's digest
-        self.holds_live = 0  # of all owners
+        self.live: dict[int, Hold] = {}
+        self.holds: dict[bytes, dict[int, Hold]] = {}  # live ones, by owner's digest
         self.sold: dict[bytes, int] = {}
         self.units_held: dict[tuple[int, str], int] = {}  # row and counter
         self.units_sold: dict[tuple[bytes, int, str], int] = {}  # owner's digest, row and counter
@@ -86,12 +86,12 @@ class TableSales:
 
     def owned(self, digest: bytes) -> int:
         """Rows and units that were sold to an owner, or are held for it."""
-        held = sum(hold.size for hold in self.holds.get(digest, ()))
+        held = sum(hold.size for hold in self.holds.get(digest, {}).values())
         return self.sold.get(digest, 0) + held
 
     def enlist(self, hold: Hold) -> None:
-        self.holds.setdefault(hold.digest, set()).add(hold)
-        self.holds_live += 1
+        self.live[hold.number] = hold
+        self.holds.setdefault(hold.digest, {})[hold.number] = hold
         if hold.units:
             key = (hold.ids[0], hold.field)
             self.units_held[key] = self.units_held.get(key, 0) + hold.units
@@ -103,11 +103,10 @@ class TableSales:
 
     def strike(self, hold: Hold) -> None:
         """It is live no more."""
-        mine = self.holds.get(hold.digest)
-        if mine is None or hold not in mine:
+        if self.live.pop(hold.number, None) is None:
             return
-        mine.discard(hold)
-        self.holds_live -= 1
+        mine = self.holds[hold.digest]
+        del mine[hold.number]
         if not mine:
             del self.holds[hold.digest]
         if hold.units:
