@@ -130,7 +130,11 @@ class Walks:
 
     def sold(self, rows: Iterable[int], before: int, position: int) -> None:
         """A sale wrote these rows; with it the table's position went from `before` to `position`."""
-        kept, written = self.at(before), BitMap(rows)
-        for question in [one for one in kept if one.posting.rows.intersect(written)]:
-            del kept[question]
+        kept = self.at(before)
+        for question in [*kept]:
+            there = question.posting.rows
+            for row in rows:
+                if row in there:
+                    del kept[question]
+                    break
         self.position = position

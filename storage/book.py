@@ -141,7 +141,9 @@ class Book:
         """A reply is about to show what is free or held: it waits for what was written of holds."""
         if self._deadlines:
             self.expire()
-        self._engine.note(table.sales.position)
+        position, engine = table.sales.position, self._engine
+        if position > engine.seen:
+            engine.seen = position
 
     def expire(self) -> None:
         """What time has ended until now. Deadlines are judged at each use: this is how."""

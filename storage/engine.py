@@ -308,7 +308,9 @@ class Engine(Upkeep):
                 self.note(self._token_position)
                 return known.token
         for table, row in keys:
-            self.selling.settle(table)
+            if row in table.leases:
+                self.selling.expire()  # else nobody has it: an end that was seen is written down
+            self.note(table.sales.position)
             if not locks.is_free(table, row, now):
                 table.tally.locks_refused += 1
                 return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyroaring import BitMap
 
 from storage import locks
-from storage.adjacent import Question
+from storage.adjacent import Question, Scan
 from storage.errors import StoreError
 from storage.free import lowest_free
 from storage.holds import Hold
@@ -129,11 +129,13 @@ class Offer:
         column = schema.value_column(wanted.adjacent or b"")
         within = None if wanted.within is None else schema.value_column(wanted.within)
         question, walks = Question(posting, wanted.count, column, within), table.sales.walks
-        kept = walks.at(table.position)
-        if question not in kept or kept[question] is not None:
-            walk = (kept.pop(question, None) if self._mine is None else None) or question.scan()
+        known = walks.at(table.position).get(question, question)
+        if known is not None:
+            walk = known if isinstance(known, Scan) and self._mine is None else question.scan()
             found = walk.find(posting.rows, table.read_trimmed, self._free_or_noted)
-            if self._mine is None and not self._has_passed_lock:
+            if self._has_passed_lock:
+                walks.kept.pop(question, None)
+            elif walk is not known and self._mine is None:
                 walks.keep(question, walk, table.position)
             if found is not None:
                 return found

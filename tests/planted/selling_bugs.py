@@ -55,7 +55,7 @@ SELLING_BUGS = (
     Bug(
         "KL.TRYLOCK shows a hold that is not durable",
         "storage/engine.py",
-        "            self.selling.settle(table)\n            if not locks.is_free",
+        "            self.note(table.sales.position)\n            if not locks.is_free",
         "            if not locks.is_free",
         (TIMES + "test_a_reply_that_shows_a_hold_waits_for_it",),
     ),
