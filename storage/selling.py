@@ -83,7 +83,7 @@ class Selling(Book):
             self._sell_one(table, row, changes)
         else:
             if terms.request:
-                self._need_room(table)
+                self._need_room()
             self._sell_to(table, [row], changes, _ONE, terms)
         return [row]
 
@@ -180,7 +180,7 @@ class Selling(Book):
         if terms.most is not None:
             self._limit(table, terms, wanted.size, mine)
         if needs_room:
-            self._need_room(table)
+            self._need_room()
         return offer.choose()
 
     def _limit(self, table: Table, terms: Terms, more: int, mine: Hold | None) -> None:
@@ -191,16 +191,21 @@ class Selling(Book):
         if terms.most is not None and owned + more > terms.most:
             raise StoreError(f"LIMIT the owner has {owned} of at most {terms.most} here")
 
-    def _need_room(self, table: Table) -> None:
+    def _need_room(self) -> None:
         """For a request or a hold to be remembered."""
         if self.memory.has_room:
             return
-        table.sales.requests.forget_old(self._engine.clock(), FORGET_WHEN_FULL)
-        if not self.memory.has_room:
-            raise StoreError(
-                "OOM command not allowed when what is remembered of requests and holds takes "
-                f"{self.memory.bytes} bytes, the most is {self.memory.bytes_max}"
-            )
+        self.expire()
+        for (
+            table
+        ) in self._engine.tables.values():  # nobody may ask for the others any more
+            table.sales.requests.forget_old(self._engine.clock(), FORGET_WHEN_FULL)
+            if self.memory.has_room:
+                return
+        raise StoreError(
+            "OOM command not allowed when what is remembered of requests and holds takes "
+            f"{self.memory.bytes} bytes, the most is {self.memory.bytes_max}"
+        )
 
     def _event(self, verb: Verb, table: Table, terms: Terms, wanted: Wanted, ids: list[int]) -> Event:
         return Event(
@@ -317,7 +322,7 @@ class Selling(Book):
         if not all(locks.is_free(table, row, now) for row in mine):
             raise StoreError(f"BUSY a row of {table.name.decode()} is locked: ask again")
         if terms.request:
-            self._need_room(table)
+            self._need_room()
         count = wanted.units or len(mine)
         event = self._event(Verb.RETURN, table, terms, wanted, mine)
         event.answer = _pack(count) if terms.request else b""
