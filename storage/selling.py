@@ -196,9 +196,7 @@ class Selling(Book):
         if self.memory.has_room:
             return
         self.expire()
-        for (
-            table
-        ) in self._engine.tables.values():  # nobody may ask for the others any more
+        for table in self._engine.tables.values():  # they share it
             table.sales.requests.forget_old(self._engine.clock(), FORGET_WHEN_FULL)
             if self.memory.has_room:
                 return
