@@ -193,17 +193,20 @@ class Selling(Book):
 
     def _need_room(self) -> None:
         """For a request or a hold to be remembered."""
-        if self.memory.has_room:
-            return
+        if not self.memory.has_room and not self._make_room():
+            raise StoreError(
+                "OOM command not allowed when what is remembered of requests and holds takes "
+                f"{self.memory.bytes} bytes, the most is {self.memory.bytes_max}"
+            )
+
+    def _make_room(self) -> bool:
+        """By what is to be forgotten, in whatever table: they share the room."""
         self.expire()
-        for table in self._engine.tables.values():  # they share it
+        for table in self._engine.tables.values():
             table.sales.requests.forget_old(self._engine.clock(), FORGET_WHEN_FULL)
             if self.memory.has_room:
-                return
-        raise StoreError(
-            "OOM command not allowed when what is remembered of requests and holds takes "
-            f"{self.memory.bytes} bytes, the most is {self.memory.bytes_max}"
-        )
+                return True
+        return False
 
     def _event(self, verb: Verb, table: Table, terms: Terms, wanted: Wanted, ids: list[int]) -> Event:
         return Event(

@@ -74,7 +74,7 @@ ENDS_BUGS = (
     Bug(
         "only one's own table forgets what is old",
         "storage/selling.py",
-        "        for table in self._engine.tables.values():  # they share it\n",
+        "        for table in self._engine.tables.values():\n",
         "        for table in [*self._engine.tables.values()][:1]:\n",
         ("tests/test_contract_clock.py::test_what_another_table_remembers_is_forgotten_too",),
     ),
