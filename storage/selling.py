@@ -94,13 +94,10 @@ class Selling(Book):
         fields = [*old]
         table.schema.assign(fields, changes)
         fields[0], fields[2] = self._engine.draw_token(), fmt.NO_OWNER
-        sales, before = table.sales, table.position
         self._engine.write(table, row, _CLAIM, old, fields)
         table.tally.plain_claims += 1
-        if sales.walks.kept:
-            sales.walks.sold((row,), before, table.position)
         if old[2] != fmt.NO_OWNER:
-            sales.resold(old[2], fmt.NO_OWNER)
+            table.sales.resold(old[2], fmt.NO_OWNER)
 
     def _sell_to(
         self, table: Table, ids: list[int], changes: dict[bytes, Value], wanted: Wanted, terms: Terms
@@ -376,13 +373,10 @@ class Selling(Book):
                 fields[2] = digest
             record = table.pack(length, int(kind), 0, table.number, row, old[1], *fields)
             writes.append((row, old, fields, record))
-        sales, before = table.sales, table.position
         self._log(table, [record for *_, record in writes], event)
         for row, old, fields, record in writes:
             table.apply(row, old, fields, record[fmt.RECORD.size :])
-            sales.resold(old[2], fields[2])
-        if sales.walks.kept:
-            sales.walks.sold(ids, before, table.position)
+            table.sales.resold(old[2], fields[2])
         engine.note(position)
 
     def _log(self, table: Table, records: list[bytes], event: Event | None) -> None:

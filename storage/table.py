@@ -58,6 +58,8 @@ class Table:
         position = new[1]
         self.index.update(row, old, new, position)
         self.position = position
+        if self.sales.walks.kept:
+            self.sales.walks.changed((row,))
 
     def read_trimmed(self, row: int) -> tuple[Any, ...] | None:
         values = self.read(row)

@@ -123,4 +123,4 @@ class TableSales:
                     self.held.discard(row)
                 elif not isinstance(other, Hold):
                     self.held.discard(row)
-        self.walks.kept.clear()  # something is free that was not
+            self.walks.changed(hold.ids)
