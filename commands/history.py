@@ -72,15 +72,22 @@ def history_of(context: Context, table: Table, row: int, words: list[bytes]) -> 
 
 def details_of(frame: tuple[Record, ...], record: Record) -> tuple[bytes | None, bytes | None]:
     """Whom the row was sold to or taken back from by this record, and in which request: a sale's event stands
-    behind its rows, where there was anything to be said."""
+    right behind its rows, which share a token, where there was anything to be said. A frame of EXEC may have
+    other sales behind them, of this very row, too."""
     if record.kind not in fmt.SALE_KINDS:
         return None, None
     behind = frame[frame.index(record) + 1 :]
-    said = next((other for other in behind if other.kind == fmt.Kind.EVENT), None)
-    event = None if said is None else decode(said.body)
-    if event is None or record.row not in event.rows or Verb(event.verb).name != fmt.Kind(record.kind).name:
+    said = next((other for other in behind if not _is_of_one_sale(record, other)), None)
+    if said is None or (said.kind, said.table) != (fmt.Kind.EVENT, record.table):
+        return None, None
+    event = decode(said.body)
+    if record.row not in event.rows or Verb(event.verb).name != fmt.Kind(record.kind).name:
         return None, None
     return event.owner or None, event.request or None
+
+
+def _is_of_one_sale(one: Record, other: Record) -> bool:
+    return (one.kind, one.table, one.token) == (other.kind, other.table, other.token)
 
 
 def _shown(schema: Schema, entry: Entry) -> Answer:

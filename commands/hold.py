@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from commands.arguments import integer, token_of
 from commands.clauses import NAME_BYTES_MAX, Clauses, digest
-from commands.spec import Arg, CommandError, Context, Flags, Page, Reply, command, syntax_error
+from commands.spec import Arg, CommandError, Context, Flags, Job, Page, Reply, command, syntax_error
 from commands.wording import CHOICE, CHOICE_ERRORS, CRITERIA, HOLD_PX, TABLE, UNKNOWN
 from storage.holds import HOLD_MS_MAX
+from storage.pace import paced
 from storage.table import Table
 
+STEP_IDS_MAX = 4096  # that KL.HOLDS answers in one step, a hold being as much as four: 1 ms
 _ALLOWED = frozenset(b"PX COUNT IDS ADJACENT WITHIN TAKE FOR MAX REQUEST REPLACING".split())
 
 
@@ -141,7 +144,7 @@ def release(context: Context, token: bytes) -> int:
     args=(("table", Arg.TABLE), ("words", Arg.REST)),
     reply=Reply.ANY,
     flags=Flags.READONLY,
-    complexity="O(holds)",
+    complexity="O(holds), a long answer beside the other commands, but then not in MULTI",
     group="selling",
     page=Page(
         arguments=TABLE | {"FOR <owner>": "only this owner's"},
@@ -158,7 +161,7 @@ def release(context: Context, token: bytes) -> int:
         ),
     ),
 )
-def holds(context: Context, table: Table, words: list[bytes]) -> list[list[Any]]:
+def holds(context: Context, table: Table, words: list[bytes]) -> list[list[Any]] | Job:
     owner: bytes | None = None
     if words:
         if len(words) != 2 or words[0].upper() != b"FOR":
@@ -166,8 +169,11 @@ def holds(context: Context, table: Table, words: list[bytes]) -> list[list[Any]]
         owner = words[1]
         if not 1 <= len(owner) <= NAME_BYTES_MAX:
             raise CommandError(f"ERR FOR takes 1 to {NAME_BYTES_MAX} bytes, not {len(owner)}")
-    now = context.engine.clock()
-    return [
+    live, now = context.engine.selling.live_holds(table, owner), context.engine.clock()
+    shown = (
         [hold.number, hold.holder, list(hold.ids), max(1, (hold.deadline - now) // 1_000_000)]
-        for hold in context.engine.selling.live_holds(table, owner)
-    ]
+        for hold in live
+    )
+    if len(live) <= STEP_IDS_MAX // 4 and sum(len(hold.ids) for hold in live) <= STEP_IDS_MAX:
+        return list(shown)
+    return Job(items=partial(paced, shown))

@@ -58,6 +58,8 @@ def intersect(context: Context, table: Table, words: list[bytes]) -> list[int] |
         if not 0 < limit <= STEP_IDS_MAX:
             # Not remembered: its next answer may be a long one.
             if posting is not None and len(posting.rows) > STEP_IDS_MAX:
+                if free:
+                    engine.selling.settle(table)
                 count, slices = pinned(table, posting, limit, after, free, engine.clock())
                 return Job(slices=slices, count=count)
             return engine.listed(table, *plan)

@@ -40,7 +40,7 @@ from storage.table import Table
                 "the token holds no lock on the row; an earlier sending may have taken effect, KL.SEEK tells"
             ),
             "NOROW": "there is no such row",
-            "BUSY": "units of the counter are held",
+            "BUSY": "units of the counter are held, or were sold since the row was locked",
             "ERR": UNKNOWN,
         },
         examples=(

@@ -4,7 +4,9 @@
 the last one (`cut`) in a file of its own.
 
 Times: deadlines are ns of the monotonic clock; events bear ms of the store's own time, which goes on from
-where the last server left it. So time in which no server runs counts for nobody.
+where the last server left it: where the last event was written. So time in which no server runs counts for
+nobody. When a hold is first seen to be over, an event says how late it is (`expire`), and what shows the end
+waits for that (`settle`): what was over once is over behind a crash, too.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from storage.errors import StoreError
-from storage.events import Event, Verb, decode
+from storage.events import Event, Verb, decode, encode, record_of
 from storage.holds import Hold, State, digest_of
 from storage.requests import BYTES_MAX, KEEP_NS, Memory, Requests
 from storage.schema import Value
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 MS = 1_000_000
 STEP_EVENTS = 256
+DEADLINES_SPARE = 1024  # of holds that are over, or were extended
 _CLAIM = int(Verb.CLAIM)
 
 
@@ -87,6 +90,7 @@ class Book:
             table.sales.add_units(digest_of(event.owner), event.rows[0], event.field, -event.units)
         elif event.token in self.holds:
             self._end(self.holds[event.token], event, position, at)
+            table.sales.position = position
         if event.request:
             table.sales.requests.remember(event.request, position, event.args, event.answer, at)
 
@@ -108,6 +112,7 @@ class Book:
         self.holds[event.token] = hold
         self.memory.bytes += hold.bytes
         table.sales.enlist(hold)
+        table.sales.position = position
         heapq.heappush(self._deadlines, (deadline, event.token))
 
     def _end(self, hold: Hold, event: Event, position: int, at: int) -> None:
@@ -116,6 +121,8 @@ class Book:
         if event.verb == Verb.EXTEND:
             hold.deadline = event.deadline * MS - self._ahead_ns
             heapq.heappush(self._deadlines, (hold.deadline, hold.number))
+            if len(self._deadlines) > 2 * len(self.holds) + DEADLINES_SPARE:
+                self._note_deadlines()  # whoever extends without end leaves as many behind
         elif event.verb == Verb.RELEASE:
             self._forget(hold)
         elif event.verb == Verb.CONFIRM:
@@ -130,20 +137,22 @@ class Book:
         del self.holds[hold.number]
         self.memory.bytes -= hold.bytes
 
+    def settle(self, table: Table) -> None:
+        """A reply is about to show what is free or held: it waits for what was written of holds."""
+        if self._deadlines:
+            self.expire()
+        position, engine = table.sales.position, self._engine
+        if position > engine.seen:
+            engine.seen = position
+
     def expire(self) -> None:
         """What time has ended until now. Deadlines are judged at each use: this is how."""
         deadlines, ended = self._deadlines, self._ended
         if not deadlines and not ended:
             return
         now = self._engine.clock()
-        while deadlines and deadlines[0][0] <= now:
-            _, number = heapq.heappop(deadlines)
-            hold = self.holds.get(number)
-            if hold is not None and hold.state is State.LIVE and hold.deadline <= now:
-                hold.state = State.LAPSED
-                hold.table.sales.strike(hold)
-                hold.table.tally.holds_expired += 1
-                self._remember_end(hold, now)
+        if deadlines and deadlines[0][0] <= now and (lapsed := self._lapse(now)):
+            self._write_down_time(lapsed)
         while ended:
             hold = self.holds.get(ended[0])
             is_first = ended[0] in self._ended_again
@@ -153,6 +162,28 @@ class Book:
             if hold is not None and not is_first:
                 self._forget(hold)
 
+    def _lapse(self, now: int) -> list[Hold]:
+        """Ends the live holds that came to their deadline."""
+        deadlines, lapsed = self._deadlines, []
+        while deadlines and deadlines[0][0] <= now:
+            _, number = heapq.heappop(deadlines)
+            hold = self.holds.get(number)
+            if hold is not None and hold.state is State.LIVE and hold.deadline <= now:
+                hold.state = State.LAPSED
+                hold.table.sales.strike(hold)
+                self._remember_end(hold, now)
+                lapsed.append(hold)
+        return lapsed
+
+    def _write_down_time(self, lapsed: list[Hold]) -> None:
+        """Once for all that are over by now. It does not go into a checkpoint, which has the time itself."""
+        number = lapsed[0].table.number
+        body = encode(Event(Verb.PASSED, number, self.store_ms()))
+        self._engine.wal.append_frame([record_of(number, body)])
+        for hold in lapsed:
+            hold.table.sales.position = self._engine.appended
+            hold.table.tally.holds_expired += 1
+
     def _remember_end(self, hold: Hold, at: int) -> None:
         if hold.until:
             self._ended_again.add(hold.number)
@@ -161,19 +192,15 @@ class Book:
 
     def live_holds(self, table: Table, owner: bytes | None) -> list[Hold]:
         """By ascending token."""
-        self.expire()
-        self._engine.note(table.sales.position)
-        if owner is not None:
-            found: Iterable[Hold] = table.sales.holds.get(digest_of(owner), ())
-        else:
-            found = (hold for holds in table.sales.holds.values() for hold in holds)
-        return sorted(found, key=lambda hold: hold.number)
+        self.settle(table)
+        sales = table.sales
+        return list((sales.live if owner is None else sales.holds.get(digest_of(owner), {})).values())
 
     def statistics(self) -> Statistics:
         self.expire()
         sales, memory = [table.sales for table in self._engine.tables.values()], self.memory
         return Statistics(
-            holds_live=sum(one.holds_live for one in sales),
+            holds_live=sum(len(one.live) for one in sales),
             holds_remembered=len(self.holds),
             requests_remembered=sum(len(one.requests) for one in sales),
             bytes=memory.bytes,
@@ -181,13 +208,17 @@ class Book:
             keep_seconds=memory.keep_ns // 1_000_000_000,
         )
 
-    def refuse_held_units(self, table: Table, row: int, changes: dict[bytes, Value]) -> None:
-        """A counter from which units are held is changed by sales alone. Raises `BUSY`."""
+    def refuse_counters(
+        self, table: Table, row: int, changes: dict[bytes, Value], old: tuple[Any, ...], lock: int
+    ) -> None:
+        """A counter from which units are held is changed by sales alone. They go on in spite of a lock, whose
+        holder may have read the counter before, and has to lock and read again. Raises `BUSY`."""
         self.expire()
-        self._engine.note(table.sales.position)
         for name in changes.keys() & table.schema.counters:
             if (row, name.decode()) in table.sales.units_held:
                 raise StoreError(f"BUSY units of field '{name.decode()}' are held")
+            if old[0] > lock:
+                raise StoreError(f"BUSY units of field '{name.decode()}' were sold since the row was locked")
 
     def forget_table(self, table: Table) -> None:
         """It is dropped: its tokens are unknown for ever."""
@@ -209,7 +240,8 @@ class Book:
             if count % STEP_EVENTS == 0:
                 yield
         for count, (position, body, event) in enumerate(recent):
-            self.apply(event, body, position)
+            if event.verb != Verb.PASSED:
+                self.apply(event, body, position)
             if count % STEP_EVENTS == 0:
                 yield
         self._opened(max(latest_ms, *(event.at for *_, event in recent), 0))
@@ -221,18 +253,15 @@ class Book:
         for hold in self.holds.values():
             hold.deadline -= ahead
             hold.until -= ahead if hold.until else 0
-            if hold.state is State.LIVE and not self._is_whole(hold):
-                hold.deadline = self._engine.clock()
-        self._deadlines = [(h.deadline, h.number) for h in self.holds.values() if h.state is State.LIVE]
-        heapq.heapify(self._deadlines)
+        self._note_deadlines()
+        self._lapse(self._engine.clock())
         for table in self._engine.tables.values():
             table.sales.requests.shift(-ahead)
 
-    def _is_whole(self, hold: Hold) -> bool:
-        """Nobody writes a row of a live hold: where a later token has, the hold had ended, though the store's
-        time has gone back to before that."""
-        rows = [hold.table.read(row) for row in hold.ids if not hold.units]
-        return all(values is not None and values[0] < hold.number for values in rows)
+    def _note_deadlines(self) -> None:
+        """Anew, of live holds only."""
+        self._deadlines = [(h.deadline, h.number) for h in self.holds.values() if h.state is State.LIVE]
+        heapq.heapify(self._deadlines)
 
     def cut(self) -> list[bytes]:
         """The events since the last one, for a checkpoint to keep."""

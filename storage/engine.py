@@ -259,7 +259,7 @@ class Engine(Upkeep):
                 return
             raise StoreError(f"NOLOCK token {token} holds no lock on {table.name.decode()}:{row}")
         if schema.counters:
-            self.selling.refuse_held_units(table, row, changes)
+            self.selling.refuse_counters(table, row, changes, old, token)
         fields[0] = token
         self.write(table, row, _REPLACE, old, fields)
         table.tally.replaced_rows += 1
@@ -308,8 +308,10 @@ class Engine(Upkeep):
                 self.note(self._token_position)
                 return known.token
         for table, row in keys:
+            if row in table.leases:
+                self.selling.expire()  # else nobody has it: an end that was seen is written down
+            self.note(table.sales.position)
             if not locks.is_free(table, row, now):
-                self.note(table.sales.position)
                 table.tally.locks_refused += 1
                 return None
         token = self.draw_token()
@@ -376,9 +378,9 @@ class Engine(Upkeep):
         ids: Iterator[int] = (
             iter(posting.rows) if after is None else posting.rows.iter_equal_or_larger(after + 1)
         )
+        if free:
+            self.selling.settle(table)
         if free and table.leases:
-            self.selling.expire()
-            self.note(table.sales.position)
             now = self.clock()
             if limit and after is None:
                 return lowest_free(
@@ -392,7 +394,7 @@ class Engine(Upkeep):
         if posting is None:
             return 0
         total = len(posting.rows)
-        if free and table.leases:
-            self.note(table.sales.position)
+        if free:
+            self.selling.settle(table)
             total -= sum(1 for row in locks.taken(table, self.clock()) if row in posting.rows)
         return total

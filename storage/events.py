@@ -26,6 +26,7 @@ class Verb(IntEnum):
     # Of events that were put together, when checkpoints' files were:
     OWNED = 7  # units that an owner has of a counter
     ANSWERED = 8  # a request's answer, and nothing else any more
+    PASSED = 9  # nothing but how far time had come when a hold was first seen to be over
 
 
 _SHORT = {

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterator
 from typing import TYPE_CHECKING
 
+from pyroaring import BitMap
+
 from storage.tally import LockStatistics
 
 if TYPE_CHECKING:
@@ -82,14 +84,15 @@ def _sweep_some(table: Table, now: int) -> None:
         left[:] = reversed(leases)
     for row in (left.pop(), left.pop()):
         lease = leases.get(row)
-        if lease is not None and lease.deadline <= now:
+        if lease is not None and lease.deadline <= now and lease.rows:
             del leases[row]
 
 
 def taken(table: Table, now: int) -> Collection[int]:
-    """The rows that are not free. Looks at all leases, so it drops what has ended."""
+    """The rows that are not free, once holds that are over were ended. Looks at all leases, so it drops what
+    has ended."""
     leases = table.leases
-    for row in [row for row, lease in leases.items() if lease.deadline <= now]:
+    for row in [row for row, lease in leases.items() if lease.deadline <= now and lease.rows]:
         del leases[row]
     _pack(leases)
     return leases.keys()
@@ -112,11 +115,11 @@ def release(table: Table, row: int, lease: Lease) -> None:
 
 
 def live(table: Table, now: int) -> Iterator[tuple[int, Lease]]:
-    """Live locks by ascending row id; holds are none."""
-    for row in sorted(taken(table, now)):
-        lease = table.leases[row]
-        if lease.rows:
-            yield row, lease
+    """Live locks by ascending row id; holds are none. Whoever wants a few looks at a few: to put the rows in
+    their order takes 20 ns each. What is live is fixed here, whatever is done with the leases later."""
+    rows, leases = BitMap(table.leases), table.leases.copy()
+    rows -= table.sales.held
+    return ((row, lease) for row in rows if (lease := leases[row]).rows and lease.deadline > now)
 
 
 def count(table: Table, now: int) -> Generator[None, None, LockStatistics]:

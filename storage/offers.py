@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pyroaring import BitMap
 
 from storage import locks
-from storage.adjacent import Scan
+from storage.adjacent import Question
 from storage.errors import StoreError
 from storage.free import lowest_free
 from storage.holds import Hold
@@ -24,7 +24,6 @@ from storage.table import Table
 if TYPE_CHECKING:
     from storage.engine import Engine
 
-SCANS_MAX = 32  # kept per table
 Criteria = dict[bytes, Value]
 
 
@@ -58,7 +57,6 @@ class Offer:
         self._mine = mine
         self._now = engine.clock()
         self._posting: Posting | None = None
-        self._has_passed_lock = False
 
     def is_sold_out(self) -> bool:
         """Whether too few match, whoever has them. Costs no walk over a list."""
@@ -129,33 +127,18 @@ class Offer:
         schema = table.schema
         column = schema.value_column(wanted.adjacent or b"")
         within = None if wanted.within is None else schema.value_column(wanted.within)
-        scans, key = table.sales.scans, (posting, wanted.count, column, within)
-        if table.sales.looked_at != table.position:
-            table.sales.freed()
-        scan = None if self._mine is not None else scans.pop(key, None)
-        scan = scan or Scan(wanted.count, column, within)
-        found = scan.find(posting.rows, table.read_trimmed, self._free_or_noted)
-        if self._mine is None and not self._has_passed_lock:
-            if len(scans) >= SCANS_MAX:
-                scans.clear()
-            scans[key] = scan
-            table.sales.looked_at = table.position
+        rows, read = posting.rows, table.read_trimmed
+        question = Question(posting, wanted.count, column, within)
+        walk = table.sales.walks.of(question)
+        free = walk.free if self._mine is None else question.scan()
+        found = free.find(rows, read, self._is_free, self._is_locked)
         if found is not None:
             return found
-        if table.leases and key not in table.sales.runless:
-            if Scan(wanted.count, column, within).find(posting.rows, table.read_trimmed, _always) is not None:
-                raise self._busy()
-            table.sales.runless.add(key)
-            table.sales.looked_at = table.position
+        if table.leases and walk.has_any(rows, read):
+            raise self._busy()
+        self._engine.note(table.position)  # where a row stands may be in no list
         return []
 
-    def _free_or_noted(self, row: int) -> bool:
-        """A lock that ends is no event, so a walk that passed one over is not gone on with."""
-        if self._is_free(row):
-            return True
-        self._has_passed_lock |= not isinstance(self._table.leases[row], Hold)
-        return False
-
-
-def _always(row: int) -> bool:
-    return True
+    def _is_locked(self, row: int) -> bool:
+        """A lock's end is no event, as a hold's is."""
+        return not isinstance(self._table.leases.get(row), Hold)

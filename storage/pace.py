@@ -7,9 +7,12 @@ call does not hand it over. One that sleeps does: so it works for 50 us, and sle
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 WORK_SECONDS = 0.00005
 PAUSE_SECONDS = 0.00005  # long enough for the loop to take the interpreter
+T = TypeVar("T")
 
 
 class Pace:
@@ -21,3 +24,11 @@ class Pace:
         if time.perf_counter() - self._paused_at >= WORK_SECONDS:
             time.sleep(PAUSE_SECONDS)
             self._paused_at = time.perf_counter()
+
+
+def paced(items: Iterable[T]) -> Iterator[T]:
+    """Small ones, each of which takes no time to speak of."""
+    pace = Pace()
+    for item in items:
+        yield item
+        pace.step()

@@ -83,7 +83,7 @@ class Selling(Book):
             self._sell_one(table, row, changes)
         else:
             if terms.request:
-                self._need_room(table)
+                self._need_room()
             self._sell_to(table, [row], changes, _ONE, terms)
         return [row]
 
@@ -94,14 +94,10 @@ class Selling(Book):
         fields = [*old]
         table.schema.assign(fields, changes)
         fields[0], fields[2] = self._engine.draw_token(), fmt.NO_OWNER
-        sales = table.sales
-        is_looked_at = sales.looked_at == table.position
         self._engine.write(table, row, _CLAIM, old, fields)
         table.tally.plain_claims += 1
-        if is_looked_at:
-            sales.looked_at = table.position
         if old[2] != fmt.NO_OWNER:
-            sales.resold(old[2], fmt.NO_OWNER)
+            table.sales.resold(old[2], fmt.NO_OWNER)
 
     def _sell_to(
         self, table: Table, ids: list[int], changes: dict[bytes, Value], wanted: Wanted, terms: Terms
@@ -123,13 +119,14 @@ class Selling(Book):
             if known is not None:
                 return known
         self.expire()
-        mine = self._replaced(table, terms.owner, replacing) if replacing else None
+        old = self._replaced(table, terms.owner, replacing) if replacing else None
+        mine = old if old is not None and old.state is State.LIVE else None
         ids = self._offered(table, criteria, wanted, terms, mine, needs_room=True)
         if not ids:
             return ids
         token = self._engine.draw_token()
         event = self._event(Verb.HOLD, table, terms, wanted, ids)
-        event.token, event.replacing = token, 0 if mine is None else replacing
+        event.token, event.replacing = token, 0 if old is None else replacing
         event.deadline = self.deadline_ms(px_ms)
         event.criteria = {name.decode(): value for name, value in criteria.items()}
         answer = [token, ids, unix_ms() + px_ms]
@@ -153,9 +150,10 @@ class Selling(Book):
         return given
 
     def _replaced(self, table: Table, owner: bytes, number: int) -> Hold | None:
+        """What a new hold lets go of. Also of one that is over: or its late payment would buy both."""
         hold = self.holds.get(number)
-        if hold is None or hold.state is not State.LIVE or hold.table is not table:
-            return None  # it has ended: there is nothing to let go of
+        if hold is None or hold.state is State.CONFIRMED or hold.table is not table:
+            return None
         if hold.digest != digest_of(owner):
             raise StoreError(f"NOHOLD token {number} is a hold of another owner")
         return hold
@@ -179,7 +177,7 @@ class Selling(Book):
         if terms.most is not None:
             self._limit(table, terms, wanted.size, mine)
         if needs_room:
-            self._need_room(table)
+            self._need_room()
         return offer.choose()
 
     def _limit(self, table: Table, terms: Terms, more: int, mine: Hold | None) -> None:
@@ -190,16 +188,22 @@ class Selling(Book):
         if terms.most is not None and owned + more > terms.most:
             raise StoreError(f"LIMIT the owner has {owned} of at most {terms.most} here")
 
-    def _need_room(self, table: Table) -> None:
+    def _need_room(self) -> None:
         """For a request or a hold to be remembered."""
-        if self.memory.has_room:
-            return
-        table.sales.requests.forget_old(self._engine.clock(), FORGET_WHEN_FULL)
-        if not self.memory.has_room:
+        if not self.memory.has_room and not self._make_room():
             raise StoreError(
                 "OOM command not allowed when what is remembered of requests and holds takes "
                 f"{self.memory.bytes} bytes, the most is {self.memory.bytes_max}"
             )
+
+    def _make_room(self) -> bool:
+        """By what is to be forgotten, in whatever table: they share the room."""
+        self.expire()
+        for table in self._engine.tables.values():
+            table.sales.requests.forget_old(self._engine.clock(), FORGET_WHEN_FULL)
+            if self.memory.has_room:
+                return True
+        return False
 
     def _event(self, verb: Verb, table: Table, terms: Terms, wanted: Wanted, ids: list[int]) -> Event:
         return Event(
@@ -240,9 +244,7 @@ class Selling(Book):
             if hold.args != args:
                 raise StoreError("REQUEST this hold was confirmed with another SET")
             return list(hold.ids)
-        # Of a live one, too: a restart may have set the store's time back to before its deadline.
-        gone = self._gone(hold)
-        if gone:
+        if hold.state is State.LAPSED and (gone := self._gone(hold)):
             raise StoreError(" ".join(("RESOLD", *map(str, gone))))
         wanted = Wanted(ids=hold.ids, field=hold.field.encode() or None, units=hold.units)
         event = Event(Verb.CONFIRM, table.number, self.store_ms(), number, hold.ids, hold.holder, args=args)
@@ -253,23 +255,18 @@ class Selling(Book):
         return ids
 
     def _gone(self, hold: Hold) -> list[int]:
-        """The rows of a hold that another has by now, or that match no more."""
+        """The rows of a hold that is over that another has by now, or that match no more."""
         table, now = hold.table, self._engine.clock()
-        self._engine.note(table.sales.position)
         gone = []
         for row in hold.ids:
             values = table.read_trimmed(row)
-            if values is None:
-                gone.append(row)
-                continue
-            self._engine.note(values[1])
-            is_free = locks.is_free(table, row, now) or table.leases[row] is hold
-            is_there = is_free and all(
-                table.schema.value(values, name.encode()) == value for name, value in hold.criteria.items()
+            is_there = (
+                values is not None
+                and locks.is_free(table, row, now)
+                and all(table.schema.value(values, name.encode()) == v for name, v in hold.criteria.items())
             )
             if is_there and hold.units:
-                mine = hold.units if hold.state is State.LIVE else 0
-                is_there = table.sales.units_left(row, hold.field.encode(), table) + mine >= hold.units
+                is_there = table.sales.units_left(row, hold.field.encode(), table) >= hold.units
             if not is_there:
                 gone.append(row)
         return gone
@@ -323,7 +320,7 @@ class Selling(Book):
         if not all(locks.is_free(table, row, now) for row in mine):
             raise StoreError(f"BUSY a row of {table.name.decode()} is locked: ask again")
         if terms.request:
-            self._need_room(table)
+            self._need_room()
         count = wanted.units or len(mine)
         event = self._event(Verb.RETURN, table, terms, wanted, mine)
         event.answer = _pack(count) if terms.request else b""
@@ -336,7 +333,6 @@ class Selling(Book):
         digest_after = None if wanted.field else fmt.NO_OWNER
         self._sell(table, mine, fmt.Kind.RETURN, changes, digest_after, event)
         table.tally.returned(len(mine), wanted.units)
-        table.sales.freed()
         return count
 
     def _is_sold_to(self, table: Table, row: int, digest: bytes, wanted: Wanted) -> bool:
@@ -377,14 +373,10 @@ class Selling(Book):
                 fields[2] = digest
             record = table.pack(length, int(kind), 0, table.number, row, old[1], *fields)
             writes.append((row, old, fields, record))
-        sales = table.sales
-        is_looked_at = sales.looked_at == table.position
         self._log(table, [record for *_, record in writes], event)
         for row, old, fields, record in writes:
             table.apply(row, old, fields, record[fmt.RECORD.size :])
-            sales.resold(old[2], fields[2])
-        if is_looked_at:
-            sales.looked_at = table.position
+            table.sales.resold(old[2], fields[2])
         engine.note(position)
 
     def _log(self, table: Table, records: list[bytes], event: Event | None) -> None:
@@ -395,5 +387,4 @@ class Selling(Book):
         body = events.encode(event)
         engine.wal.append_frame([*records, events.record_of(table.number, body)])
         self.apply(event, body, engine.appended)
-        table.sales.position = engine.appended
         engine.note(engine.appended)

@@ -58,6 +58,8 @@ class Table:
         position = new[1]
         self.index.update(row, old, new, position)
         self.position = position
+        if self.sales.walks.kept:
+            self.sales.walks.changed((row,))
 
     def read_trimmed(self, row: int) -> tuple[Any, ...] | None:
         values = self.read(row)
@@ -76,7 +78,7 @@ class Table:
         return TableStatistics(
             rows=len(self.rows.present),
             bytes=self.bytes_used(),
-            holds_live=self.sales.holds_live,
+            holds_live=len(self.sales.live),
             held_rows=len(self.sales.held),
             tally=replace(self.tally),
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyroaring import BitMap
 
-from storage.adjacent import Scan
+from storage.adjacent import Walks
 from storage.events import Criteria
 from storage.format import NO_OWNER
 from storage.holds import Hold
@@ -21,38 +21,31 @@ CRITERIA_MAX = 1024
 class TableSales:
     """`held`: rows in live holds, and in some that ended a moment ago. `position`: of the last event that
     may show in a refusal. `sold`: by owner's digest, how many rows and units were sold to it and not
-    returned."""
+    returned. Live holds lie by ascending token: in the order in which they came."""
 
     __slots__ = (
         "criteria",
         "held",
         "holds",
-        "holds_live",
-        "looked_at",
+        "live",
         "position",
         "requests",
-        "runless",
-        "scans",
         "sold",
         "units_held",
         "units_sold",
+        "walks",
     )
 
     def __init__(self) -> None:
         self.position = 0
         self.held = BitMap()
         self.criteria: dict[tuple[tuple[str, Any], ...], Criteria] = {}  # of holds: few, and of many holds
-        self.holds: dict[bytes, set[Hold]] = {}  # live ones, by owner's digest
-        self.holds_live = 0  # of all owners
+        self.live: dict[int, Hold] = {}
+        self.holds: dict[bytes, dict[int, Hold]] = {}  # live ones, by owner's digest
         self.sold: dict[bytes, int] = {}
         self.units_held: dict[tuple[int, str], int] = {}  # row and counter
         self.units_sold: dict[tuple[bytes, int, str], int] = {}  # owner's digest, row and counter
-        # Walks for neighbours under way, and questions for which no run is there at all. Both end when
-        # anything becomes free, or a row is written by anybody but a sale: then `looked_at` is not the
-        # table's position any more.
-        self.looked_at = 0
-        self.scans: dict[tuple[Any, ...], Scan] = {}
-        self.runless: set[tuple[Any, ...]] = set()
+        self.walks = Walks()
         self.requests: Requests = Requests(Memory(0))
 
     def shared(self, criteria: Criteria) -> Criteria:
@@ -60,12 +53,6 @@ class TableSales:
         if len(self.criteria) >= CRITERIA_MAX:
             self.criteria.clear()
         return self.criteria.setdefault(tuple(criteria.items()), criteria)
-
-    def freed(self) -> None:
-        """Something may be free that was not."""
-        if self.scans or self.runless:
-            self.scans.clear()
-            self.runless.clear()
 
     def units_left(self, row: int, field: bytes, table: Table) -> int:
         """Of a counter, what is neither sold nor held."""
@@ -99,12 +86,12 @@ class TableSales:
 
     def owned(self, digest: bytes) -> int:
         """Rows and units that were sold to an owner, or are held for it."""
-        held = sum(hold.size for hold in self.holds.get(digest, ()))
+        held = sum(hold.size for hold in self.holds.get(digest, {}).values())
         return self.sold.get(digest, 0) + held
 
     def enlist(self, hold: Hold) -> None:
-        self.holds.setdefault(hold.digest, set()).add(hold)
-        self.holds_live += 1
+        self.live[hold.number] = hold
+        self.holds.setdefault(hold.digest, {})[hold.number] = hold
         if hold.units:
             key = (hold.ids[0], hold.field)
             self.units_held[key] = self.units_held.get(key, 0) + hold.units
@@ -116,11 +103,10 @@ class TableSales:
 
     def strike(self, hold: Hold) -> None:
         """It is live no more."""
-        mine = self.holds.get(hold.digest)
-        if mine is None or hold not in mine:
+        if self.live.pop(hold.number, None) is None:
             return
-        mine.discard(hold)
-        self.holds_live -= 1
+        mine = self.holds[hold.digest]
+        del mine[hold.number]
         if not mine:
             del self.holds[hold.digest]
         if hold.units:
@@ -137,4 +123,4 @@ class TableSales:
                     self.held.discard(row)
                 elif not isinstance(other, Hold):
                     self.held.discard(row)
-        self.freed()
+            self.walks.changed(hold.ids)

@@ -249,6 +249,26 @@ def test_in_the_end_they_are_forgotten(shop: Shop) -> None:
     assert shop.ask(*claim("REQUEST", "r")) == [5]
 
 
+@pytest.mark.parametrize("filled_by", [("REQUEST", "r"), ("PX", 1, "FOR", "ann")], ids=str)
+def test_what_another_table_remembers_is_forgotten_too(filled_by: Words) -> None:
+    """The room is shared: old answers of a table that nobody asks any more leave it, and so do old holds."""
+    shop = open_shop(EngineOptions(segment_bytes=64 << 10, remembered_bytes_max=400))
+    make_hall(shop.ask, "other")
+    if filled_by[0] == "PX":
+        words = ("KL.HOLD", "other", "state", 0, *filled_by)
+    else:
+        words = claim(*filled_by, table="other")
+    number = 0
+    while answer_of(shop.ask, words if filled_by[0] == "PX" else (*words[:-1], f"r{number}")) != "OOM":
+        number += 1
+        shop.clock.pass_ms(2)
+        assert number < 10
+    assert answer_of(shop.ask, claim("REQUEST", "mine")) == "OOM"
+    shop.ask("KL.HOLDS", "other")
+    shop.clock.pass_ms(2 * DAY_MS)
+    assert shop.ask(*claim("REQUEST", "mine")) == [1]
+
+
 def test_a_full_memory_refuses_new_requests_and_forgets_none(shop: Shop) -> None:
     shop = open_shop(EngineOptions(segment_bytes=64 << 10, remembered_bytes_max=1000))
     answers = []

@@ -42,6 +42,48 @@ def test_who_bought_it(connect: Callable[..., Any], as_map: Callable[[Any], dict
     ask("KL.DROP", "halls")
 
 
+def test_each_of_many_sales_in_one_exec_has_its_own(
+    connect: Callable[..., Any], as_map: Callable[[Any], dict[Any, Any]]
+) -> None:
+    client = connect(protocol=3)
+    ask = client.execute_command
+    for table in ("halls", "boxes"):
+        ask("KL.CREATE", table, "SCHEMA", "state", "U8", "INDEX", "left", "COUNTER")
+        for seat in (1, 2, 3):
+            ask("KL.INSERT", f"{table}:{seat}", "state", 0, "left", 9)
+
+    def sale(table: str, before: int, *more: Any) -> tuple[Any, ...]:
+        return ("KL.CLAIM", table, "state", before, "SET", "state", before + 1, *more)
+
+    with client.pipeline(transaction=True) as both:
+        both.execute_command(*sale("halls", 0, "COUNT", 2))  # nobody's
+        both.execute_command(*sale("boxes", 0, "COUNT", 2, "FOR", "far", "REQUEST", "f"))
+        both.execute_command(*sale("halls", 1))  # and again
+        both.execute_command(*sale("halls", 2, "FOR", "ann", "REQUEST", "a"))
+        both.execute_command("KL.RETURN", "halls", "FOR", "ann", 1, "SET", "state", 2)
+        both.execute_command(*sale("halls", 2, "FOR", "bob", "REQUEST", "b"))
+        both.execute_command("KL.CLAIM", "halls", "IDS", 1, 2, "TAKE", 2, "FROM", "left")
+        both.execute_command("KL.CLAIM", "halls", "IDS", 1, 2, "TAKE", 1, "FROM", "left", "FOR", "cyd")
+        assert both.execute() == [[1, 2], [1, 2], [1], [1], 1, [1], [2], [2]]
+
+    def shown(key: str) -> list[tuple[bytes, bytes | None, bytes | None]]:
+        entries = map(as_map, ask("KL.HISTORY", key))
+        return [(entry[b"verb"], entry[b"owner"], entry[b"request"]) for entry in entries][:-1]
+
+    nobodys = (b"claim", None, None)
+    assert shown("halls:1") == [
+        (b"claim", b"bob", b"b"),
+        (b"return", b"ann", None),
+        (b"claim", b"ann", b"a"),
+        nobodys,
+        nobodys,
+    ]
+    assert shown("halls:2") == [(b"claim", b"cyd", None), nobodys, nobodys]
+    assert shown("boxes:2") == [(b"claim", b"far", b"f")]
+    for table in ("halls", "boxes"):
+        ask("KL.DROP", table)
+
+
 def test_it_is_there_behind_a_restart(start: Callable[..., Server], connect: Callable[..., Any]) -> None:
     server = start()
     ask = connect(port=server.port, protocol=3).execute_command

@@ -7,6 +7,7 @@ made from this table: `python -m tests.planted.bugs > docs/planted-bugs.md`.
 from __future__ import annotations
 
 from tests.planted.bug import Bug
+from tests.planted.ends_bugs import ENDS_BUGS
 from tests.planted.history_bugs import HISTORY_BUGS
 from tests.planted.refund_bugs import REFUND_BUGS
 from tests.planted.security_bugs import SECURITY_BUGS
@@ -306,8 +307,8 @@ BUGS = (
     Bug(
         "KL.TRYLOCK takes what another holds",
         "storage/engine.py",
-        "            if not locks.is_free(table, row, now):\n                self.note(",
-        "            if False:\n                self.note(",
+        "            if not locks.is_free(table, row, now):\n                table.tally",
+        "            if False:\n                table.tally",
         (LOCKS + "test_all_keys_or_none",),
     ),
     Bug(
@@ -369,6 +370,7 @@ BUGS = (
     ),
     *HISTORY_BUGS,
     *SELLING_BUGS,
+    *ENDS_BUGS,
     *REFUND_BUGS,
     *SECURITY_BUGS,
 )

@@ -45,15 +45,15 @@ REFUND_BUGS = (
     Bug(
         "KL.HOLDS lists what is over",
         "storage/book.py",
-        '        """By ascending token."""\n        self.expire()\n',
+        '        """By ascending token."""\n        self.settle(table)\n',
         '        """By ascending token."""\n',
         ("tests/test_contract_clock.py::test_it_is_over_for_whoever_asks_first",),
     ),
     Bug(
         "KL.HOLDS lists what was let go",
         "storage/table_sales.py",
-        "        mine.discard(hold)\n",
-        "        mine.discard(hold) if hold.deadline <= hold.table.sales.position else None\n",
+        "        del mine[hold.number]\n",
+        "        mine.pop(hold.number if hold.deadline <= hold.table.sales.position else 0, None)\n",
         (WORLDS,),
     ),
     Bug(

@@ -55,8 +55,8 @@ SELLING_BUGS = (
     Bug(
         "KL.TRYLOCK shows a hold that is not durable",
         "storage/engine.py",
-        "                self.note(table.sales.position)\n                table.tally",
-        "                table.tally",
+        "            self.note(table.sales.position)\n            if not locks.is_free",
+        "            if not locks.is_free",
         (TIMES + "test_a_reply_that_shows_a_hold_waits_for_it",),
     ),
     # --- requests ---
@@ -88,8 +88,8 @@ SELLING_BUGS = (
     Bug(
         "a late payment buys what was resold",
         "storage/selling.py",
-        "        if gone:\n",
-        "        if False:\n",
+        "        if hold.state is State.LAPSED and (gone := self._gone(hold)):\n",
+        "        if gone := ():\n",
         (
             PAID + "test_resold_names_what_is_gone[RESP2]",
             TIMES + "test_a_live_hold_whose_row_is_gone_is_never_sold",

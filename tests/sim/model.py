@@ -56,8 +56,10 @@ def successors(
     if called_ns > state.now and not isinstance(command, Seek | Past):  # whose moment no lease depends on
         state = state._replace(now=called_ns)
     for answer, after in outcomes(state, command, reply, returned_ns):
-        if reply is not LOST and answer != reply:
-            continue
+        if reply is not LOST:
+            if answer != reply:
+                continue
+            after = _shown_over(after, command, answer)
         writes = after.lasting() != state.lasting()
         if state.kept is not None:
             if reply is LOST or (not writes and not _shows_what_is_lost(state, command, answer)):
@@ -66,6 +68,34 @@ def successors(
         yield after
         if writes and may_be_lost and reply is LOST:
             yield after._replace(kept=(state.rows, state.shop))
+
+
+def _shown_over(state: State, command: Command, answer: Any) -> State:
+    """The answer waited until the ends of the holds on its rows were written down, also where something that
+    is lost comes behind them."""
+    for at in _looked_at(state, command, answer):
+        held = state.shop.holds[at]
+        if held.phase == OVER and not held.is_shown:
+            held = held._replace(is_shown=True)
+            state = state.with_hold(at, held)
+            if state.kept is not None and at < len(state.kept[1].holds):
+                rows, shop = state.kept
+                if shop.holds[at].phase in (LIVE, OVER):
+                    state = state._replace(kept=(rows, shop.with_hold(at, held)))
+    return state
+
+
+def _looked_at(state: State, command: Command, answer: Any) -> list[int]:
+    """The holds that an answer is about. Sold out is no matter of who holds what."""
+    if isinstance(command, Multi):
+        found = zip(command.parts, answer if isinstance(answer, tuple) else (), strict=False)
+        return [at for part, one in found for at in _looked_at(state, part, one)]
+    if isinstance(command, Selling):
+        rows = () if answer == () else selling.rows_of(state, command)
+    else:
+        is_look = isinstance(command, TryLock) or (isinstance(command, Find) and command.free)
+        rows = rows_of(command) if is_look and not isinstance(answer, str) else ()
+    return [at for at, one in enumerate(state.shop.holds) if _is_on(one, rows)]
 
 
 def _crashed(state: State, crash: Crash, called_ns: int, returned_ns: int) -> State:
@@ -77,8 +107,8 @@ def _crashed(state: State, crash: Crash, called_ns: int, returned_ns: int) -> St
 
 def _held_after(one: Held, crash: Crash, now: int, late: int) -> Held:
     """What is left of a hold counts from here, and nobody knows what was written down of its time. One that
-    came to its deadline, and whose rows nobody took, may be live again."""
-    if one.phase not in (LIVE, OVER) or one.is_taken:
+    came to its deadline may be live again, if nobody was shown that."""
+    if one.phase not in (LIVE, OVER) or one.is_shown:
         return one
     earliest = one.earliest + crash.down_ns if one.phase == LIVE else now
     return one._replace(phase=LIVE, earliest=earliest, latest=late + one.lasts + selling.TICK_NS)

@@ -86,8 +86,8 @@ def ended(held: Held, phase: str, at: int) -> Held:
 def taken(state: State, rows: tuple[int, ...]) -> State:
     """Somebody has taken rows: what was held there once has come to its deadline for good."""
     for at, one in enumerate(state.shop.holds):
-        if one.phase == OVER and not one.is_taken and any(row in one.rows for row in rows):
-            state = state.with_hold(at, one._replace(is_taken=True))
+        if one.phase == OVER and not one.is_shown and any(row in one.rows for row in rows):
+            state = state.with_hold(at, one._replace(is_shown=True))
     return state
 
 
@@ -155,7 +155,7 @@ def _choose(state: State, command: Claim | Hold, reply: Any, late: int) -> Itera
     if isinstance(command, Hold) and command.replacing is not None:
         at = state.shop.at(command.replacing)
         held = None if at is None else state.shop.holds[at]
-        if at is not None and held is not None and held.phase == LIVE:
+        if at is not None and held is not None and held.phase in (LIVE, OVER):
             if held.owner == command.owner:
                 state = state.with_hold(at, ended(held, LET_GO, 0))
             else:  # refused, or nothing is let go of
@@ -314,6 +314,7 @@ def _counted(
     state: State, row: int, owner: bytes, units: int, told: Told, note: bytes | None = None
 ) -> State:
     """Units that are sold, or with a minus taken back."""
+    state = taken(state, (row,))
     there = state.row(row)
     assert there is not None
     one, left, prev, before = there.fields
@@ -364,11 +365,9 @@ def _confirm(state: State, at: int, fields: Fields) -> Outcome:
         return "NOHOLD", state
     if held.phase == PAID:
         return (held.rows if held.paid_with == fields else "REQUEST"), state
-    if held.units:
+    if held.units and held.phase == OVER:
         (row,) = held.rows
-        mine = held.units if held.phase == LIVE else 0
-        # Of a live one, too: it may be one that was over, and that a restart made live again.
-        if state.lease(row) is not None or _left(state, row) + mine < held.units:
+        if state.lease(row) is not None or _left(state, row) < held.units:
             return ("RESOLD", row), state
     elif held.phase == OVER:
         gone = [row for row in held.rows if not (_matches(state, row, held.want) and state.is_free(row))]

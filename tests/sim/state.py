@@ -57,7 +57,7 @@ class Held(NamedTuple):
     latest: int
     phase: str = LIVE
     extended: int = 0  # how often
-    is_taken: bool = False  # behind its deadline by somebody, so that no restart makes it live again
+    is_shown: bool = False  # to be over, to somebody, so that no restart makes it live again
     ended: int | None = None  # ns, at the earliest: from then on it is remembered for a day
     paid_with: Fields | None = None
     deadline: int | None = None  # unix ms, as the first answer had it

@@ -26,7 +26,7 @@ from storage.wal import Wal
 from tests.fake_disk import FakeDisk
 from tests.sim.world import World, WorldError
 
-SEEDS_MAX = 100
+SEEDS_MAX = 200  # the rarest defect shows in one world of seventy
 Patch = pytest.MonkeyPatch
 DEFECTS: dict[str, Callable[[Patch], None]] = {}
 

@@ -280,9 +280,21 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
             op(57.9, 57.9, claim(), (S1,)),
         ],
     ),
-    "one that was over is live again, for nobody took its rows": (
+    "one that was over is live again, for nobody saw it so": (
         RIGHT,
+        [SHORT, CRASH, op(52, 52, TryLock((S1,)), None)],
+    ),
+    "one that was told to be over is live again": (
+        WRONG,
         [SHORT, op(8, 8, Extend(7, 5), "NOHOLD"), CRASH, op(52, 52, TryLock((S1,)), None)],
+    ),
+    "one whose row was locked since is live again": (
+        WRONG,
+        [SHORT, op(8, 8, TryLock((S1,)), 9), CRASH, op(52, 52, Release(7), 2)],
+    ),
+    "one that nobody was told to be over is live again": (
+        RIGHT,
+        [SHORT, op(8, 49, Extend(7, 5)), CRASH, op(52, 52, TryLock((S1,)), None)],
     ),
     "one that was over blocks what was sold since": (
         WRONG,

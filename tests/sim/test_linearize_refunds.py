@@ -174,6 +174,14 @@ CASES: dict[str, tuple[Verdict, list[Op]]] = {
         WRONG,
         [ASIDE, op(1010, 1011, take(3), (DOOR,)), op(1012, 1013, paid(7), (DOOR,))],
     ),
+    "units paid for under somebody's lock": (
+        RIGHT,
+        [ASIDE, op(3, 4, TryLock((DOOR,)), 9), op(5, 6, paid(7), (DOOR,))],
+    ),
+    "units kept aside are sold to nobody else": (
+        WRONG,
+        [ASIDE, op(3, 4, TryLock((DOOR,)), 9), op(5, 6, paid(7), ("RESOLD", DOOR))],
+    ),
     "units count for MAX": (RIGHT, [TAKEN, op(3, 4, take(1, most=4), "LIMIT")]),
     "more units than MAX": (WRONG, [TAKEN, op(3, 4, take(1, most=4), (DOOR,))]),
     "units back": (RIGHT, [TAKEN, op(3, 4, units_back(3), 3), op(5, 6, Seek(DOOR), left(5))]),
