@@ -228,7 +228,7 @@ def re_read(store: Store, options: Options) -> Stored:
     try:
         return store.stored(options)
     except (StoreProblem, redis.RedisError, OSError) as error:
-        return Stored(0, {}, 0, (f"storage could not be re-read: {error}",))
+        return Stored.unread(error)
 
 
 def _server_usage(server: launch.Server | None, cpu_before: tuple[float, float]) -> dict[str, Any]:

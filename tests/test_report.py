@@ -76,7 +76,7 @@ def words_of(page: str) -> str:
 def value_at(line: dict[str, Any], key: str) -> Any:
     value: Any = line
     for part in key.split("/"):
-        value = value[part]
+        value = value[int(part)] if isinstance(value, list) else value[part]
     return value
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.horde.final import final_line
+from bench.horde.final import UNREAD, final_line
 from bench.horde.flows import FLOWS
 from bench.horde.options import Options
 from bench.horde.stats import Outcome, merged, per_interval, per_second, summary
@@ -211,8 +211,11 @@ def readable(options: Options, result: dict[str, Any]) -> Iterator[str]:
     yield f"{result['commands_total']} commands in {result['round_trips']} round trips: {rate:.0f} commands/s"
     yield ", ".join(f"{name} {count}" for name, count in result["events"].items())
     yield f"CPU: clients {result['clients_cpu_seconds']:.2f} s{_server_cpu(result['server'])}"
-    yield f"storage re-read: {', '.join(f'{name} {value}' for name, value in result['verification'].items())}"
     verified = result["verified_sold"]
+    if verified is None:
+        verified = UNREAD
+    else:
+        yield f"storage re-read: {', '.join(f'{name} {n}' for name, n in result['verification'].items())}"
     yield f"sold {result['sold']}, verified {verified}, sold twice {len(result['double_sold'])}"
     for problem in result["problems"]:
         yield f"PROBLEM: {problem}"

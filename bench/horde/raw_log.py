@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,17 @@ class HerdLog:
                 spans.append(f"{place} (kind {kind})")
         return f"{self.path.name}, {', '.join(spans)}"
 
+    def places(self, numbers: Sequence[int]) -> str:
+        """These lines, in words; `numbers` ascend. Neighbours are told together."""
+        runs: list[list[int]] = []
+        for number in numbers:
+            if runs and number == runs[-1][1] + 1:
+                runs[-1][1] = number
+            else:
+                runs.append([number, number])
+        told = [f"{first:,}" if first == last else f"{first:,} - {last:,}" for first, last in runs]
+        return f"{self.path.name}, {'line' if len(numbers) == 1 else 'lines'} {', '.join(told)}"
+
     def figure(self, kind: str, key: str, where: Callable[[Line], bool] = lambda line: True) -> Figure:
         """The first line of this kind that fits, and of it the value at `key` (`a/b` goes into a map)."""
         number, line = next((number, line) for number, line in self._lines[kind] if where(line))
@@ -71,6 +82,14 @@ class HerdLog:
                 raise ValueError(f"{self.path}: no {key} in line {number}: an earlier version's log?")
             value = value[part]
         return Figure(value, ((number, key),))
+
+    def each(self, kind: str, key: str) -> list[Figure]:
+        """The values of a list."""
+        whole = self.figure(kind, key)
+        return [
+            Figure(value, tuple((line, f"{name}/{number}") for line, name in whole.sources))
+            for number, value in enumerate(whole.value)
+        ]
 
     def has(self, kind: str, key: str) -> bool:
         """Whether the first line of this kind has this key."""

@@ -178,13 +178,18 @@ class Books:
 
 @dataclass(frozen=True)
 class Stored:
-    """What was re-read from storage after the storm."""
+    """What was re-read from storage after the storm. Where it could not be, `verified_sold` is None, and the
+    only complaint says why."""
 
-    verified_sold: int
+    verified_sold: int | None
     buyers: dict[int, int]  # of every row that is booked
     rows: int
     complaints: tuple[str, ...] = ()  # what the store's own verification found wrong
     details: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def unread(cls, why: object) -> Stored:
+        return cls(None, {}, 0, (f"storage could not be re-read: {why}",))
 
 
 @dataclass(frozen=True)
@@ -205,12 +210,21 @@ class Outcome:
 
     def problems(self) -> list[str]:
         found = list(self.stored.complaints)
-        if self.sold != self.stored.verified_sold:
-            found.append(f"sold {self.sold} != verified_sold {self.stored.verified_sold}")
+        if self.stored.verified_sold is not None:
+            found += self._differences(self.stored.verified_sold)
         if self.books.double_sold:
             found.append(f"{len(self.books.double_sold)} seats sold twice: {_some(self.books.double_sold)}")
         if self.failed_workers:
             found.append(f"{self.failed_workers} workers failed")
+        else:
+            found += self._unfinished()
+        return found
+
+    def _differences(self, verified_sold: int) -> list[str]:
+        """Between the books and storage."""
+        found = []
+        if self.sold != verified_sold:
+            found.append(f"sold {self.sold} != verified_sold {verified_sold}")
         wrong = sorted(
             seat
             for seat in self.books.buyers.keys() | self.stored.buyers.keys()
@@ -220,9 +234,14 @@ class Outcome:
             found.append(f"{len(wrong)} seats whose stored buyer is not the one in the books: {_some(wrong)}")
         if self.stored.rows != self.seats:
             found.append(f"{self.stored.rows} rows in storage, not {self.seats}")
+        return found
+
+    def _unfinished(self) -> list[str]:
+        """What workers that came to their end left undone; of one that failed nothing else is expected."""
+        found = []
         kind = self.tally.kind
         served = self.sold + sum(self.tally.event(name) for name in kind.left)
-        if not self.failed_workers and served != self.users:
+        if served != self.users:
             found.append(f"{served} users were served, not {self.users}")
         if kind.sells_all and self.sold != self.seats:
             found.append(f"{self.seats - self.sold} of {self.seats} were not sold")

@@ -25,7 +25,8 @@ class Run:
         self.server = self._server()
         self.is_ours = self.engine == "klani"
         self.remembers = bool(log.figure("start", "options/seed_shortcut").value)
-        self.problems: list[str] = log.figure("totals", "problems").value
+        self.problems = log.each("totals", "problems")
+        self.is_read = log.figure("verification", "verified_sold").value is not None
         self.wall = log.figure("totals", "wall_seconds")
         self.seconds = max(self.wall.value, 0.001)  # 0 when nobody could begin
         self.sold_key = "booked" if log.has("final", "booked") else "sold"
