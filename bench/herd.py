@@ -35,11 +35,12 @@ from bench.harness import host, launch, launch_postgres
 from bench.horde.flows import ALL_ENGINES, FLOWS
 from bench.horde.options import Options
 from bench.horde.output import Live, RawLog, options_shown, raw_log, readable, result_of, write_result
+from bench.horde.raw_log import HOST, REPORT
 from bench.horde.sampler import LogSampler
 from bench.horde.stats import Books, Outcome, Stored
 from bench.horde.store import Store, StoreProblem, store_of
 from bench.horde.workers import HerdRecord, run_herd
-from bench.report import REPORT, write_report
+from bench.report import write_report
 
 STALL_SECONDS = 60.0
 PORTS = {"klani": 7700, "redis": 6379, "postgres": 5432, "sqlite": 0}
@@ -220,7 +221,7 @@ def introduce(store: Store, options: Options, output: Path, log: RawLog, *, star
         **policy,
     )
     log.line("host", **facts)
-    log.file("host.json", facts)
+    log.file(HOST, facts)
 
 
 def re_read(store: Store, options: Options) -> Stored:
@@ -278,6 +279,8 @@ def _on_sigterm(signum: int, frame: object) -> NoReturn:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _on_sigterm)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's
+        signal.signal(signal.SIGHUP, _on_sigterm)
     told = parse(arguments)
     options = options_of(told)
     try:
@@ -287,6 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"herd: {type(problem).__name__}: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("herd: interrupted: nothing was verified, no page", file=sys.stderr)
         return 128 + signal.SIGINT
 
 

@@ -128,17 +128,32 @@ def start(
     log_path = directory.parent / f"{directory.name}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **(as_user or {})
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # a Ctrl-C is ours, and the server ends when we end it
+            **(as_user or {}),
         )
     server = Server(name, "127.0.0.1", port, unixsocket, directory, process, stop_signal)
+    try:
+        _wait_until_ready(server, log_path, ready)
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def _wait_until_ready(server: Server, log_path: Path, ready: Callable[[], bool] | None) -> None:
+    name, process = server.name, server.process
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise LaunchError(f"{name} ended with {process.returncode}: {log_path.read_text()[-2000:]}")
-        if ready() if ready is not None else _answers_ping(port):
-            return server
+        if ready() if ready is not None else _answers_ping(server.port):
+            return
         time.sleep(0.02)
-    server.stop()
     raise LaunchError(f"{name} was not ready in {START_SECONDS_MAX:.0f} s: {log_path.read_text()[-2000:]}")
 
 

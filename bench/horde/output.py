@@ -20,6 +20,7 @@ from typing import Any
 from bench.horde.final import UNREAD, final_line
 from bench.horde.flows import FLOWS
 from bench.horde.options import Options
+from bench.horde.raw_log import HOST, RAW_LOG, REPORT, RESULT
 from bench.horde.stats import Outcome, merged, per_interval, per_second, summary
 from bench.horde.workers import HerdRecord
 
@@ -29,7 +30,6 @@ try:
 except ImportError:  # nothing but redis need be there
     Progress = None  # type: ignore[assignment,misc]
 
-RAW_LOG = "raw.jsonl"
 TENTH_MS = 100
 
 
@@ -84,6 +84,8 @@ class RawLog:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.path = directory / RAW_LOG
+        for name in (REPORT, RESULT, HOST):  # an earlier run's must not stand beside this one's lines
+            (directory / name).unlink(missing_ok=True)
         self._file = self.path.open("w", encoding="utf-8")
 
     def line(self, kind: str, **facts: Any) -> None:
@@ -191,7 +193,7 @@ def write_result(
     )
     log.line("totals", **{name: result[name] for name in totals})
     log.line("final", line=result["final_line"], **result["final"])
-    log.file("result.json", result)
+    log.file(RESULT, result)
     log.flush()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 Line = dict[str, Any]
+RAW_LOG, RESULT, HOST, REPORT = "raw.jsonl", "result.json", "host.json", "report.html"  # what a run leaves
 
 
 @dataclass(frozen=True)

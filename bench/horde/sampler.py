@@ -6,11 +6,11 @@ import contextlib
 import threading
 import time
 from types import TracebackType
-from typing import Any
 
 import redis
 
 from bench.horde.options import Options
+from bench.horde.store import client_of
 
 SAMPLE_SECONDS = 0.1
 COUNTERS = {"groups": "log_commits", "sync_ms": "log_sync_ms", "bytes": "log_appended"}
@@ -42,13 +42,7 @@ class LogSampler:
             self._thread.join()
 
     def _run(self) -> None:
-        options = self._options
-        where: dict[str, Any] = (
-            {"host": options.host, "port": options.port}
-            if options.unixsocket is None
-            else {"unix_socket_path": options.unixsocket}
-        )
-        client = redis.Redis(**where)
+        client = client_of(self._options)
         with contextlib.closing(client), contextlib.suppress(redis.RedisError, OSError):
             is_last = False
             while True:

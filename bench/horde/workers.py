@@ -7,6 +7,7 @@ progress display, so the workers pay nothing for it.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import signal
@@ -83,7 +84,8 @@ def run_herd(
             process = context.Process(
                 target=_run_process, args=(number, options, shared, theirs), daemon=True
             )
-            process.start()
+            with _interrupts_held():
+                process.start()
             theirs.close()
             processes[ours] = (process, len(_workers_of(number, options)))
         shared.ready.wait()
@@ -167,8 +169,18 @@ class _Thread:
     ended_ns: int = 0
 
 
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Who is started meanwhile never hears of Ctrl-C, not even before its first line: it is the first
+    process's, which ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _run_process(number: int, options: Options, shared: _Shared, results: Pipe) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's, which ends the others
     ranks = rank_of_users(options)
     flow = FLOWS[options.flow]
     words = flow.words(options)
