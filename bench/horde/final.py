@@ -23,11 +23,11 @@ def _seed(outcome: Outcome) -> Values:
         "seats": outcome.seats,
         "sold": outcome.sold,
         "verified_sold": _verified(outcome),
-        "read_queries": tally.count(kind.reads),
-        "updates": tally.count(kind.updates),
+        "read_queries": tally.count(kind.sums["reads"]),
+        "updates": tally.count(kind.sums["updates"]),
         "peak_qps": _peak(outcome),
-        "read_p90_us": _quantile(outcome, kind.reads, 0.9),
-        "update_p90_us": _quantile(outcome, kind.updates, 0.9),
+        "read_p90_us": _quantile(outcome, kind.sums["reads"], 0.9),
+        "update_p90_us": _quantile(outcome, kind.sums["updates"], 0.9),
         **_events(outcome, "lock_conflicts", "already_sold", "no_ticket"),
         **_ending(outcome),
     }
@@ -94,7 +94,7 @@ def _verified(outcome: Outcome) -> int | str:
 
 
 def _peak(outcome: Outcome) -> int:
-    return peak_qps(per_second(outcome.tally, outcome.wall_seconds))
+    return peak_qps(per_second(outcome.tally, outcome.wall_seconds), outcome.tally.kind.rated)
 
 
 def _quantile(outcome: Outcome, commands: Iterable[str], fraction: float) -> int:

@@ -13,9 +13,8 @@ from bench.horde.wire import Args, Backoff, Wire, Worker
 
 KIND = Kind(
     commands=("HOLD", "CONFIRM", "RELEASE"),
-    reads=(),
-    updates=("HOLD", "CONFIRM", "RELEASE"),
     events=("busy", "confirmed", "released", "expired", "resold", "sold_out"),
+    refused=("busy", "resold"),
     conflict="busy",
     left=("released", "expired", "sold_out"),
     sells_all=True,

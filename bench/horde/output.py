@@ -4,6 +4,8 @@ The raw log is JSON lines; `kind` says what a line is: start, host, second, tent
 the server's log did between two questions), command, purchase (of those who bought: from their first call to
 their sale), event, sale, failure, verification, server, totals, final. The lines of `second` and `tenth` are
 exact, by each command's own end; the ones printed meanwhile are what the workers had published by then.
+Commands there are all that the server answered, also with a refusal (`refused` of totals, by its event);
+the lines of `command` are of those that it did not refuse.
 """
 
 from __future__ import annotations
@@ -65,11 +67,9 @@ class Live:
         fresh = {name: total[name] - before for name, before in zip(kind.columns, self._last, strict=True)}
         self._last = counts
         left = "".join(f" {name}={total[name]}" for name in kind.left)
-        line = (
-            f"sample second={second + 1} qps={fresh['reads'] + fresh['updates']} reads={fresh['reads']} "
-            f"updates={fresh['updates']} commands={fresh['commands']} "
-            f"{kind.conflict}={fresh[kind.conflict]} sold={total['sold']}{left}"
-        )
+        counts_of = "".join(f"{name}={fresh[name]} " for name in (*kind.sums, "commands", kind.conflict))
+        qps = sum(fresh[name] for name in kind.rated)
+        line = f"sample second={second + 1} qps={qps} {counts_of}sold={total['sold']}{left}"
         if self._progress is None:
             print(line, flush=True)
             return
@@ -120,9 +120,8 @@ def result_of(
     tally, kind = outcome.tally, outcome.tally.kind
     seconds = per_second(tally, outcome.wall_seconds)
     latencies = {
-        name: summary(merged(tally.took_us, commands))
-        for name, commands in (("read", kind.reads), ("update", kind.updates))
-        if commands
+        name.removesuffix("s"): summary(merged(tally.took_us, commands))
+        for name, commands in kind.sums.items()
     }
     line = final_line(options.flow, outcome)
     return {
@@ -134,7 +133,8 @@ def result_of(
         "sold": outcome.sold,
         "verified_sold": outcome.stored.verified_sold,
         "round_trips": tally.round_trips,
-        "commands_total": tally.count(),
+        "commands_total": tally.answered(),
+        "refused": {name: tally.event(name) for name in kind.refused},
         "commands": {name: summary(tally.took_us[name]) for name in kind.commands},
         "latencies_us": latencies,
         "purchases_us": summary(tally.sold_us),
@@ -186,6 +186,7 @@ def write_result(
         "sold",
         "round_trips",
         "commands_total",
+        "refused",
         "clients_cpu_seconds",
         "double_sold",
         "problems",
@@ -210,7 +211,9 @@ def readable(options: Options, result: dict[str, Any]) -> Iterator[str]:
         figures = f"{row['p50']:>9}{row['p90']:>9}{row['p99']:>9}{row['p99.9']:>10}{row['max']:>9}"
         yield f"{name:<10}{row['count']:>9}{figures}"
     rate = result["commands_total"] / wall if wall else 0.0
-    yield f"{result['commands_total']} commands in {result['round_trips']} round trips: {rate:.0f} commands/s"
+    refused = "".join(f", {name} {count} of them" for name, count in result["refused"].items() if count)
+    counted = f"{result['commands_total']} commands{refused}, in {result['round_trips']} round trips"
+    yield f"{counted}: {rate:.0f} commands/s"
     yield ", ".join(f"{name} {count}" for name, count in result["events"].items())
     yield f"CPU: clients {result['clients_cpu_seconds']:.2f} s{_server_cpu(result['server'])}"
     verified = result["verified_sold"]

@@ -20,23 +20,28 @@ class Kind:
     """What the record of a flow is made of."""
 
     commands: tuple[str, ...]
-    reads: tuple[str, ...]
-    updates: tuple[str, ...]
     events: tuple[str, ...]
+    refused: tuple[str, ...]  # the events that are errors the server answered: commands, but no samples
     conflict: str  # the event that one must ask again after
     left: tuple[str, ...]  # the events that a user leaves with who buys nothing
+    sums: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of commands that are counted together
     sells_all: bool = False  # nothing may be left at the end
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What is counted per second."""
-        return ("reads", "updates", "commands", "sold", *self.events)
+        return (*self.sums, "commands", "sold", *self.events)
+
+    @property
+    def rated(self) -> tuple[str, ...]:
+        """The columns that QPS are of: the seed's reads and updates, elsewhere all that was answered."""
+        return tuple(self.sums) or ("commands",)
 
 
 SEED = Kind(
     commands=("INTERSECT", "TRYLOCK", "SEEK", "REPLACE", "UNLOCK"),
-    reads=("INTERSECT", "SEEK"),
-    updates=("REPLACE",),
+    sums={"reads": ("INTERSECT", "SEEK"), "updates": ("REPLACE",)},
+    refused=("lease_lost",),
     events=("lock_conflicts", "already_sold", "no_ticket", "lease_lost", "exhausted"),
     conflict="lock_conflicts",
     left=("no_ticket",),
@@ -71,16 +76,19 @@ class Tally:
     def event(self, name: str) -> int:
         return len(self.events_ms[name])
 
-    def count(self, commands: Iterable[str] | None = None) -> int:
-        """How many of these commands, or of all, were answered."""
-        wanted = self.kind.commands if commands is None else commands
-        return sum(len(self.took_us[command]) for command in wanted)
+    def count(self, commands: Iterable[str]) -> int:
+        """How many of these commands were done, not refused."""
+        return sum(len(self.took_us[command]) for command in commands)
+
+    def answered(self) -> int:
+        """How many commands were answered, with a refusal too."""
+        return self.count(self.kind.commands) + sum(map(self.event, self.kind.refused))
 
     def snapshot(self) -> list[int]:
         """Counts in the order of the kind's columns."""
-        kind = self.kind
-        row = [self.count(kind.reads), self.count(kind.updates), self.count(), len(self.sold_seat)]
-        return row + [len(self.events_ms[name]) for name in kind.events]
+        row = [self.count(commands) for commands in self.kind.sums.values()]
+        row += [self.answered(), len(self.sold_seat)]
+        return row + [len(self.events_ms[name]) for name in self.kind.events]
 
     def add(self, other: Tally) -> None:
         pairs = (
@@ -141,10 +149,11 @@ def per_interval(tally: Tally, wall_seconds: float, interval_ms: int) -> list[di
     rows = []
     for number in range(max(1, math.ceil(wall_seconds * 1000 / interval_ms))):
         row = {
-            "reads": sum(by_command[name][number] for name in kind.reads),
-            "updates": sum(by_command[name][number] for name in kind.updates),
-            "commands": sum(counts[number] for counts in by_command.values()),
+            name: sum(by_command[command][number] for command in commands)
+            for name, commands in kind.sums.items()
         }
+        row["commands"] = sum(counts[number] for counts in by_command.values())
+        row["commands"] += sum(columns[name][number] for name in kind.refused)
         rows.append(row | {name: counts[number] for name, counts in columns.items()})
     return rows
 
@@ -153,9 +162,9 @@ def _intervals(moments_ms: array[int], interval_ms: int) -> Counter[int]:
     return Counter(moment // interval_ms for moment in moments_ms)
 
 
-def peak_qps(seconds: Iterable[Mapping[str, int]]) -> int:
-    """Reads and updates of the best second; one that the end cut short counts only what it has."""
-    return max((row["reads"] + row["updates"] for row in seconds), default=0)
+def peak_qps(seconds: Iterable[Mapping[str, int]], rated: Sequence[str]) -> int:
+    """The sum of these columns in the best second; one that the end cut short counts only what it has."""
+    return max((sum(row[name] for name in rated) for row in seconds), default=0)
 
 
 @dataclass(frozen=True)

@@ -26,15 +26,15 @@ def over_time(run: Run) -> Iterator[str]:
     log, end = run.log, run.seconds
     tenths = intervals(log, end)
     source = log.span("tenth")
-    note = PROSE["tenths"] if end >= 1 else PROSE["tenths_only"]
+    note = f"{run.say(PROSE['commands'])} {PROSE['tenths'] if end >= 1 else PROSE['tenths_only']}"
 
     def rate(name: str) -> list[tuple[float, float | None]]:
-        return [((since + to) / 2, row[name] / (to - since)) for since, to, row in tenths]
+        return [((since + to) / 2, row.get(name, 0) / (to - since)) for since, to, row in tenths]
 
-    shown = [
-        Series(name, rate(name)) for name in ("reads", "updates") if any(row[name] for *_, row in tenths)
-    ]
     commands = Series("all commands", rate("commands"))
+    # An earlier version's log calls everything updates where there is but one kind of command.
+    sums = [Series(name, rate(name)) for name in ("reads", "updates")]
+    shown = [one for one in sums if any(y for _, y in one.points) and one.points != commands.points]
     yield '<h2>Over time</h2><div class="charts">'
     yield lines("Throughput", [*shown, commands], end, "per second", source, note)
     sold, total = [(0.0, 0.0)], 0
@@ -100,7 +100,10 @@ def latencies(run: Run) -> Iterator[str]:
     yield "".join(f"<th>{name}</th>" for name in COLUMNS) + "</tr>"
     for name, row in rows:
         yield f"<tr><td>{name}</td>{''.join(f'<td>{figure.html()}</td>' for figure in row)}</tr>"
-    yield f"</table></div><p class=soft>{run.say(PROSE['latency'])} {TEXT['latency'].get(run.flow, '')}</p>"
+    sums = " and ".join(name for name, _ in rows if name in SUMS)
+    told = [PROSE["latency"], *([PROSE["sums"].replace("{sums}", sums)] if sums else [])]
+    told += [PROSE["purchase"], TEXT["latency"].get(run.flow, "")]
+    yield f"</table></div><p class=soft>{run.say(' '.join(told))}</p>"
 
 
 def _latency_rows(log: HerdLog) -> Iterator[tuple[str, list[Figure]]]:

@@ -49,9 +49,24 @@ class Run:
         words |= {"engine": self.engine_name, "settings": self._settings()}
         for name in self.log.figure("start", "options").value:
             words[f"told_{name}"] = self.log.figure("start", f"options/{name}").html()
+        words["refused"] = self._refused()
+        words["peak"] = TEXT["peak"][self.flow].format(**words)
         verbs = TEXT["verbs"][self.engine]
         words |= {name: html.escape(text.format(**words)) for name, text in verbs.items()}
         return words
+
+    def _refused(self) -> str:
+        """What of all answers refused something; an earlier version's log counted such nowhere."""
+        log = self.log
+        told = log.figure("totals", "refused").value if log.has("totals", "refused") else None
+        if told is None:
+            return str(PROSE["refused_uncounted"])
+        names = [
+            f"{log.figure('totals', f'refused/{name}').html()} {html.escape(name.replace('_', ' '))}"
+            for name, count in told.items()
+            if count
+        ]
+        return f", refusals among them ({', '.join(names)})" if names else ""
 
     def version(self) -> Figure:
         return self.log.figure("host", f"server/{TEXT['engines'][self.engine]['version']}")

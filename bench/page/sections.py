@@ -58,7 +58,7 @@ def _counted(run: Run) -> Iterator[str]:
     yield '<div class="wide"><table><tr><th>number</th><th>value</th><th>counted</th></tr>'
     for key in next(run.log.lines("final")):
         if key not in ("kind", "line"):
-            text, figure = run.say(texts[key].replace("{peak}", TEXT["peak"][run.flow])), run.final(key)
+            text, figure = run.say(texts[key]), run.final(key)
             is_unread = key.startswith("verified_") and not run.is_read
             shown = None
             if is_unread:

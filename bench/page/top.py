@@ -122,7 +122,7 @@ def _peak(run: Run) -> str:
         for key in next(run.log.lines("final"))
         if key.endswith("_p90_us")
     ]
-    counted = TEXT["peak"][run.flow]
+    counted = run.words["peak"]
     if wall.value >= 1:
         name, rate, what = "Peak QPS", peak, f"{counted} in the best second"
     else:
