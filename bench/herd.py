@@ -191,7 +191,7 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
         )
         cpu_before = server.cpu_seconds() if server is not None else (0.0, 0.0)
         with LogSampler(options) as sampler, Live(options) as live:
-            record = run_herd(options, live.second, STALL_SECONDS)
+            record = run_herd(options, sampler.release, live.second, STALL_SECONDS)
         usage = _server_usage(server, cpu_before)
         commits = sampler.since(record.origin_ns)
         page = output / REPORT if told.report and told.output is not None else None
@@ -250,7 +250,7 @@ def conclude(
     record: HerdRecord,
     stored: Stored,
     server: dict[str, Any],
-    commits: list[dict[str, int]],
+    commits: list[dict[str, float]],
     log: RawLog,
     page: Path | None,
 ) -> int:

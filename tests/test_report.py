@@ -176,14 +176,32 @@ def test_what_a_buyer_was_promised(
     page = page_of(tmp_path, log)
     assert said in words_of(page)
     assert ("Every sale was on disk" in page) == said.startswith("Every")
-    assert ("Time of a sync" in page) == syncs
+    assert (TEXT["prose"]["sync"].replace("'", "&#x27;") in page) == syncs
 
 
 def test_the_servers_log_is_asked_until_the_last_sale(log: Lines) -> None:
     """However short the run: without it a herd of a tenth of a second had no groups to show."""
     commits = [line for line in log if line["kind"] == "commit"]
+    assert commits[0].keys() >= {"groups", "frames", "syncs", "sync_ms", "bytes"}
+    assert len(commits) > 1, "one point makes no line"
     assert commits[-1]["elapsed_ms"] >= max(line["elapsed_ms"] for line in log if line["kind"] == "sale")
-    assert sum(line["groups"] for line in commits if line["elapsed_ms"] > 0) > 0
+    wrote = sum(line["count"] for line in log if line.get("command") in ("TRYLOCK", "REPLACE", "UNLOCK"))
+    frames = sum(line["frames"] for line in commits if line["elapsed_ms"] > 0)
+    assert 200 <= frames <= wrote
+    assert 0 < sum(line["groups"] for line in commits if line["elapsed_ms"] > 0) <= frames
+
+
+def test_group_commit_is_in_commands_and_a_sync_by_syncs(tmp_path: Path, page: str, log: Lines) -> None:
+    """An earlier version's log has neither count: it shows sales, and time per group."""
+    assert "</i>commands per group</li>" in page
+    assert "</i>ms per sync</li>" in page
+    assert "fdatasync</li>" not in page
+    for line in log:
+        if line["kind"] == "commit":
+            del line["frames"], line["syncs"]
+    earlier = page_of(tmp_path, log)
+    assert "</i>sold per group</li>" in earlier
+    assert "</i>ms of syncs per group</li>" in earlier
 
 
 def test_redis_without_its_log_promises_nothing(tmp_path: Path, log: Lines) -> None:

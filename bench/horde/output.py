@@ -159,7 +159,7 @@ def write_result(
     result: dict[str, Any],
     outcome: Outcome,
     record: HerdRecord,
-    commits: Iterable[dict[str, int]],
+    commits: Iterable[dict[str, float]],
 ) -> None:
     for row in result["seconds"]:
         log.line("second", **row)

@@ -63,9 +63,13 @@ class _Shared:
 
 
 def run_herd(
-    options: Options, on_second: Callable[[int, list[int]], None], stall_seconds: float
+    options: Options,
+    on_release: Callable[[], None],
+    on_second: Callable[[int, list[int]], None],
+    stall_seconds: float,
 ) -> HerdRecord:
-    """Runs all workers to their end. `on_second(second, counts so far)` is called once a second meanwhile.
+    """Runs all workers to their end. `on_release()` is called when they are let loose, and once a second from
+    then on `on_second(second, counts so far)`.
 
     A herd that does nothing for `stall_seconds` is ended; its workers count as failed.
     """
@@ -91,6 +95,7 @@ def run_herd(
         shared.ready.wait()
         shared.origin_ns.value = time.perf_counter_ns()
         shared.release.wait()
+        on_release()
         return _collect(kind, processes, shared, on_second, stall_seconds)
     finally:
         for process, _ in processes.values():

@@ -8,7 +8,6 @@ import json
 import struct
 from bisect import bisect
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 from bench.harness.charts import Series, lines, ranges
 from bench.horde.raw_log import Figure, HerdLog, Line
@@ -67,26 +66,32 @@ def intervals(log: HerdLog, end: float) -> list[Interval]:
 
 
 def _group_commit(run: Run) -> Iterator[str]:
-    """Where a sync was no buyer's business there is none to show."""
+    """Where a sync was no buyer's business there is none to show. An earlier version's log has no counts of
+    frames and of syncs: then it is sales, and time per group."""
     log, end = run.log, run.seconds
-    rows = list(log.lines("commit"))
+    has_frames, has_syncs = (log.has("commit", name) for name in ("frames", "syncs"))
     moments = sorted(sale["elapsed_ms"] for sale in log.lines("sale"))
-    sales: list[tuple[float, float | None]] = []
+    sizes: list[tuple[float, float | None]] = []
     syncs: list[tuple[float, float | None]] = []
-    for before, row in pairwise(rows):
-        since, to = before["elapsed_ms"], row["elapsed_ms"]
-        if to <= 0 or since >= end * 1000:
+    to = 0
+    for row in log.lines("commit"):
+        since, to = to, max(row["elapsed_ms"], 0)
+        if to == 0 or since >= end * 1000:
             continue  # the server was idle: the herd was not let loose yet, or was done
-        x, groups = min((max(since, 0) + to) / 2000, end), row["groups"] if row["bytes"] else 0
-        sold = bisect(moments, to) - bisect(moments, since)
-        sales.append((x, sold / groups if groups else None))
-        syncs.append((x, row["sync_ms"] / groups if groups else None))
-    if not any(y is not None for _, y in sales):
+        x, groups = min((since + to) / 2000, end), row["groups"] if row["bytes"] else 0
+        size = row["frames"] if has_frames else bisect(moments, to) - bisect(moments, since)
+        divisor = row["syncs"] if has_syncs else groups
+        sizes.append((x, size / groups if groups else None))
+        syncs.append((x, row["sync_ms"] / divisor if divisor else None))
+    if not any(y is not None for _, y in sizes):
         return
-    sold_of = f"{run.sold_key} per group"
-    yield lines("Group commit", [Series(sold_of, sales)], end, sold_of, log.span("commit", "sale"))
+    source = log.span("commit") if has_frames else log.span("commit", "sale")
+    name = "commands per group" if has_frames else f"{run.sold_key} per group"
+    note = PROSE["group_commands"] if has_frames else PROSE["group_sales"]
+    yield lines("Group commit", [Series(name, sizes)], end, name, source, note)
     if run.durability() == "always":
-        yield lines("Time of a sync", [Series("ms per fdatasync", syncs)], end, "ms", log.span("commit"))
+        name = "ms per sync" if has_syncs else "ms of syncs per group"
+        yield lines(PROSE["sync"], [Series(name, syncs)], end, "ms", log.span("commit"), PROSE["sync_note"])
 
 
 def latencies(run: Run) -> Iterator[str]:
