@@ -1,11 +1,12 @@
 """What a herd shows and leaves behind: live progress, one line a second, the raw log, a readable result.
 
-The raw log is JSON lines; `kind` says what a line is: start, host, second, tenth (of a second), commit (what
-the server's log did between two questions), command, purchase (of those who bought: from their first call to
-their sale), event, sale, failure, verification, server, totals, final. The lines of `second` and `tenth` are
-exact, by each command's own end; the ones printed meanwhile are what the workers had published by then.
-Commands there are all that the server answered, also with a refusal (`refused` of totals, by its event);
-the lines of `command` are of those that it did not refuse.
+The raw log is JSON lines; `kind` says what a line is: start, host, second, tenth and hundredth (of a
+second; the latter of runs below one), commit (what the server's log did between two questions), command,
+purchase (of those who bought: from their first call to their sale), event, sale, failure, verification,
+server, totals, final. The lines of seconds and their parts are exact, by each command's own end; the ones
+printed meanwhile are what the workers had published by then. Commands there are all that the server
+answered, also with a refusal (`refused` of totals, by its event); the lines of `command` are of those that
+it did not refuse.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 from bench.horde.final import UNREAD, final_line
 from bench.horde.flows import FLOWS
 from bench.horde.options import Options
-from bench.horde.raw_log import HOST, RAW_LOG, REPORT, RESULT
+from bench.horde.raw_log import HOST, INTERVALS_MS, RAW_LOG, REPORT, RESULT
 from bench.horde.stats import Outcome, merged, per_interval, per_second, summary
 from bench.horde.workers import HerdRecord
 
@@ -31,8 +32,6 @@ try:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 except ImportError:  # nothing but redis need be there
     Progress = None  # type: ignore[assignment,misc]
-
-TENTH_MS = 100
 
 
 class Live:
@@ -163,8 +162,10 @@ def write_result(
 ) -> None:
     for row in result["seconds"]:
         log.line("second", **row)
-    for number, row in enumerate(per_interval(outcome.tally, outcome.wall_seconds, TENTH_MS)):
-        log.line("tenth", from_ms=number * TENTH_MS, **row)
+    for kind, interval_ms in INTERVALS_MS.items():
+        if kind == "tenth" or outcome.wall_seconds < 1:
+            for number, row in enumerate(per_interval(outcome.tally, outcome.wall_seconds, interval_ms)):
+                log.line(kind, from_ms=number * interval_ms, **row)
     for row in commits:
         log.line("commit", **row)
     for name, latencies in result["commands"].items():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 Line = dict[str, Any]
+INTERVALS_MS = {"hundredth": 10, "tenth": 100}  # of the lines of these kinds, the finest first
 RAW_LOG, RESULT, HOST, REPORT = "raw.jsonl", "result.json", "host.json", "report.html"  # what a run leaves
 
 

@@ -9,26 +9,28 @@ import struct
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 
-from bench.harness.charts import Series, lines, ranges
-from bench.horde.raw_log import Figure, HerdLog, Line
+from bench.harness.charts import Series, lines, nothing, ranges
+from bench.horde.raw_log import INTERVALS_MS, Figure, HerdLog, Line
 from bench.page.run import PROSE, TEXT, Run
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9")
 COLUMNS = ("count", *PERCENTILES, "max")
 SUMS = ("read", "update")  # of verbs; a sum of one is its double
-TENTH_MS = 100
 
 Interval = tuple[float, float, Line]  # from, to (seconds), counts
 
 
 def over_time(run: Run) -> Iterator[str]:
     log, end = run.log, run.seconds
-    tenths = intervals(log, end)
-    source = log.span("tenth")
-    note = f"{run.say(PROSE['commands'])} {PROSE['tenths'] if end >= 1 else PROSE['tenths_only']}"
+    fine = finest(log)
+    rows = intervals(log, end)
+    source = log.span(fine)
+    note = " ".join(
+        (run.say(PROSE["commands"]), TEXT["intervals"][fine], PROSE["rated" if end >= 1 else "whole"])
+    )
 
     def rate(name: str) -> list[tuple[float, float | None]]:
-        return [((since + to) / 2, row.get(name, 0) / (to - since)) for since, to, row in tenths]
+        return [((since + to) / 2, row.get(name, 0) / (to - since)) for since, to, row in rows]
 
     commands = Series("all commands", rate("commands"))
     # An earlier version's log calls everything updates where there is but one kind of command.
@@ -37,28 +39,37 @@ def over_time(run: Run) -> Iterator[str]:
     yield '<h2>Over time</h2><div class="charts">'
     yield lines("Throughput", [*shown, commands], end, "per second", source, note)
     sold, total = [(0.0, 0.0)], 0
-    for _, to, row in tenths:
+    for _, to, row in rows:
         total += row["sold"]
         sold.append((to, total))
     yield lines(
         f"{run.sold_key.title()} so far", [Series(run.sold_key, sold)], end, run.words["seats"], source
     )
     for conflict in ("lock_conflicts", "busy"):
-        if any(row.get(conflict) for *_, row in tenths):
-            name = conflict.replace("_", " ")
+        name = conflict.replace("_", " ")
+        if any(row.get(conflict) for *_, row in rows):
             yield lines(f"Conflicts: {name}", [Series(name, rate(conflict))], end, "per second", source)
+        elif any(conflict in row for *_, row in rows):
+            yield nothing(f"Conflicts: {name}", source)
     yield from _group_commit(run)
     yield "</div>"
 
 
+def finest(log: HerdLog) -> str:
+    """The kind of lines that charts are drawn from."""
+    return next((kind for kind in INTERVALS_MS if log.has(kind, "from_ms")), "tenth")
+
+
 def intervals(log: HerdLog, end: float) -> list[Interval]:
-    """Tenths of a second, the last one as long as the run went on. When that is less than half a tenth it is
-    one with the tenth before: a handful of commands in a few milliseconds make no rate."""
+    """The finest that the log has, the last one as long as the run went on. When that is less than half of
+    one it is one with the one before: a handful of commands in a few milliseconds make no rate."""
+    kind = finest(log)
+    interval_ms = INTERVALS_MS[kind]
     found: list[Interval] = []
-    for line in log.lines("tenth"):
+    for line in log.lines(kind):
         counts = {name: count for name, count in line.items() if name not in ("kind", "from_ms")}
-        since, to = line["from_ms"] / 1000, min((line["from_ms"] + TENTH_MS) / 1000, end)
-        if found and to - since < TENTH_MS / 2000:
+        since, to = line["from_ms"] / 1000, min((line["from_ms"] + interval_ms) / 1000, end)
+        if found and to - since < interval_ms / 2000:
             since, _, before = found.pop()
             counts = {name: before[name] + count for name, count in counts.items()}
         found.append((since, to, counts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections import ChainMap
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,24 @@ def _flow(run: Run) -> Iterator[str]:
     after = TEXT["after"][run.engine] + (TEXT["after"]["hold"] if run.flow == "hold" else "")
     if not run.is_read:
         after = TEXT["unread"]["after"]
-    yield f"<pre>{run.say(html.escape(chr(10).join([*parts, after]), quote=False))}</pre>"
+    yield f"<pre>{_laid_out(run.say(html.escape(chr(10).join([*parts, after]), quote=False)))}</pre>"
+
+
+def _laid_out(text: str) -> str:
+    """A block for each line, whose indent goes with it when it is broken; what stands beside it, with room
+    between, goes below it on a narrow page."""
+    rows = []
+    for line in text.strip("\n").split("\n"):
+        words = line.lstrip(" ")
+        verb = re.match("[A-Z]+ {2,}", words)
+        first, *others = [words] if verb else re.split("( {5,})", words)
+        pairs = zip(others[::2], others[1::2], strict=True)
+        beside = "".join(
+            f"<span class=gap>{gap}</span><span class=beside>{part}</span>" for gap, part in pairs
+        )
+        style = f"--in:{len(line) - len(words)};--hang:{len(verb[0]) if verb else 2}"
+        rows.append(f'<span class=row style="{style}">{first}{beside or ("" if first else chr(10))}</span>')
+    return "".join(rows)
 
 
 def _verification(run: Run) -> Iterator[str]:
