@@ -69,7 +69,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--confirm-rate", type=_share, default=0.7, help="of holds that are paid (hold)")
     parser.add_argument("--hold-ms", type=_positive, default=250, help="until a hold is over (hold)")
-    parser.add_argument("--think-ms", type=int, default=2, help="from hold to payment, on average (hold)")
+    parser.add_argument(
+        "--think-ms", type=_not_negative, default=2, help="from hold to payment, on average (hold)"
+    )
     parser.add_argument("--host", help="of a running server; else one is started")
     parser.add_argument("--port", type=_positive)
     parser.add_argument("--unixsocket", help="of a running server, in place of host and port")
@@ -100,6 +102,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name, (default, _) in SIZES.items():
         if getattr(told, name) is None:
             setattr(told, name, flow.defaults.get(name, default))
+    users_min = flow.users_min(options_of(told))
+    if told.users < users_min:
+        payers = f", of whom a share of {told.confirm_rate} pays" if told.flow == "hold" else ""
+        needed = f"--seats {told.seats} need --users {users_min} or more{payers}"
+        parser.error(f"--flow {told.flow} ends when nothing is left: {needed}")
     return told
 
 
@@ -107,6 +114,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
     return value
 
 

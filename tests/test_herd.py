@@ -317,6 +317,31 @@ def test_flows_that_sell_all_may_leave_nothing(
     assert complaint in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("--flow hold --think-ms -5", "--think-ms: -5 is below 0"),
+        (
+            "--flow hold --users 5 --seats 100",
+            "ends when nothing is left: --seats 100 need --users 471 or more",
+        ),
+        ("--flow rooms --users 999", "ends when nothing is left: --seats 1000 need --users 1000 or more"),
+    ],
+)
+def test_what_cannot_end_well_is_refused(
+    capsys: pytest.CaptureFixture[str], options: str, complaint: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        herd.parse(options.split())
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", ["--flow claim --users 5 --seats 100", "--users 5 --seats 100"])
+def test_flows_that_need_not_sell_all_take_few_users(options: str) -> None:
+    assert herd.parse(options.split()).users == 5
+
+
 def test_a_flow_that_the_engine_does_not_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         herd.parse(["--flow", "hold", "--engine", "redis"])

@@ -1,14 +1,17 @@
-"""What the page says of the flows that are not the seed's: refusals, charts without doubles, earlier logs."""
+"""What the page says of the flows that are not the seed's: refusals, charts without doubles; and what it says of
+logs of earlier versions and of torn ones."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.test_report import FIGURE, Lines, herd, line_of, page_of, words_of
+from tests.test_report import FIGURE, ROOT, Lines, herd, line_of, page_of, words_of
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +59,15 @@ def test_an_earlier_versions_log_has_a_page_and_is_told_apart(tmp_path: Path, lo
     page = page_of(tmp_path, log)
     assert keys_of(page, "Throughput") == ["all commands"]
     assert "All commands are those that were answered, refusals not among them." in words_of(page)
+
+
+@pytest.mark.parametrize("torn", ["{}", '{"kind": "sale", "se', "[1]", "\x80"])
+def test_a_torn_line_is_named(run: Path, tmp_path: Path, torn: str) -> None:
+    raw = tmp_path / "raw.jsonl"
+    whole = (run / "raw.jsonl").read_text()
+    raw.write_bytes(whole.encode() + torn.encode("latin-1"))
+    command = [sys.executable, str(ROOT / "bench" / "report.py"), str(raw)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"report: {raw}, line {len(whole.splitlines()) + 1}: torn, or no line of")
+    assert len(done.stderr.splitlines()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -19,6 +20,14 @@ KIND = Kind(
     left=("released", "expired", "sold_out"),
     sells_all=True,
 )
+
+
+def users_min(options: Options) -> int:
+    """So many that each rank is sold out by those of its own who pay: by their mean less four standard
+    deviations, for both rank and payment are by chance."""
+    seats_of_rank = math.ceil(options.seats / options.ranks)
+    payers_of_rank = (2 + math.sqrt(4 + seats_of_rank)) ** 2
+    return math.ceil(payers_of_rank * options.ranks / options.confirm_rate)
 
 
 class Holds:

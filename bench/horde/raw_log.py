@@ -35,14 +35,24 @@ def reckoned(value: Any, *figures: Figure) -> Figure:
     return Figure(value, tuple(source for figure in figures for source in figure.sources))
 
 
+def _parsed(text: str) -> Line | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and "kind" in line else None
+
+
 class HerdLog:
     """Raises ValueError for a log that is none, or that a run did not come to the end of."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines: dict[str, list[tuple[int, Line]]] = {}
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            line = json.loads(text)
+        for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            line = _parsed(text)
+            if line is None:
+                raise ValueError(f"{path}, line {number}: torn, or no line of a raw log: {text[:60]}")
             self._lines.setdefault(line["kind"], []).append((number, line))
         for kind in ("start", "host", "second", "verification", "totals", "final"):
             if kind not in self._lines:
