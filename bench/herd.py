@@ -1,11 +1,12 @@
 """The thundering herd of the seed: many users, few seats, and every sale re-read from storage afterwards.
 
-`python bench/herd.py` starts a klani-resp of its own on a fresh directory, loads the table `seats`, runs the
-seed's flow and verifies. `--engine redis` is the same herd over Redis's single commands. The last line of
-output has the seed's keys in the seed's order. `--flow claim` sells in one call per user, also over
-PostgreSQL, `--flow hold` through holds that are paid or let go, `--flow rooms` the rooms of some hotels; each
-ends with a line of its own. Exit status: 0 only if what was sold is what is stored, no seat was sold twice
-and no worker failed; 1 if not; 2 if it could not run.
+`python bench/herd.py` starts a klani-resp of its own on a fresh directory, loads the table `seats`, runs
+the seed's flow and verifies. `--engine redis` is the same herd over Redis's single commands, but that two
+of the five steps are Lua scripts there: the write and the letting go, which look whether the lock is still
+theirs. The last line of output has the seed's keys in the seed's order. `--flow claim` sells in one call
+per user, also over PostgreSQL and SQLite, `--flow hold` through holds that are paid or let go, `--flow
+rooms` the rooms of some hotels; each ends with a line of its own. Exit status: 0 only if what was sold is
+what is stored, no seat was sold twice and no worker failed; 1 if not; 2 if it could not run.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
         if options.engine == "sqlite":
             options = replace(options, path=str(output / "server" / "herd.sqlite"))
         store = store_of(options)
-        introduce(store, options, output, log, started=server is not None)
+        introduce(store, options, output, log, server)
         options = store.prepare(options, told.drop)
         print(
             f"loaded {options.seats} {options.goods.table} in {options.ranks} {options.goods.group}s",
@@ -212,10 +213,13 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
         return conclude(options, record, re_read(store, options), usage, commits, log, page)
 
 
-def introduce(store: Store, options: Options, output: Path, log: RawLog, *, started: bool) -> None:
+def introduce(
+    store: Store, options: Options, output: Path, log: RawLog, started: launch.Server | None
+) -> None:
     """Says and records what is about to run, and on what; a server that we did not start may be far away."""
     facts = host.facts(output)
     server = facts["server"] = store.facts()
+    facts["set"] = dict(started.settings) if started is not None else store.settings()
     policy = {
         name.removeprefix("config_"): server[name]
         for name in ("config_appendfsync", "fsync", "synchronous_commit", "synchronous")
@@ -229,7 +233,7 @@ def introduce(store: Store, options: Options, output: Path, log: RawLog, *, star
         "start",
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=host.commit(),
-        server="none" if options.engine == "sqlite" else "started" if started else "found",
+        server="none" if options.engine == "sqlite" else "found" if started is None else "started",
         options=options_shown(options),
         seed=options.seed,
         **policy,

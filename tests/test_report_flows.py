@@ -1,5 +1,5 @@
-"""What the page says of the flows that are not the seed's: refusals, charts without doubles; and what it says of
-logs of earlier versions and of torn ones."""
+"""What the page says of the flows that are not the seed's: refusals, charts without doubles; and of logs of
+earlier versions, and torn ones."""
 
 from __future__ import annotations
 
