@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import secrets
 import shutil
 import signal
@@ -210,7 +211,9 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
         usage = _server_usage(server, cpu_before)
         commits = sampler.since(record.origin_ns)
         page = output / REPORT if told.report and told.output is not None else None
-        return conclude(options, record, re_read(store, options), usage, commits, log, page)
+        stored = re_read(store, options)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is verified is written to its end, at once
+        return conclude(options, record, stored, usage, commits, log, page)
 
 
 def introduce(
@@ -295,10 +298,18 @@ def _on_sigterm(signum: int, frame: object) -> NoReturn:
     raise SystemExit(128 + signum)  # so that the server is stopped
 
 
+def _on_sigint(signum: int, frame: object) -> NoReturn:
+    """Says what it means before servers and processes are ended, which may take a while."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.write(sys.stderr.fileno(), b"herd: interrupted: nothing was verified, no page\n")
+    raise KeyboardInterrupt
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _on_sigterm)
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup's
-        signal.signal(signal.SIGHUP, _on_sigterm)
+    for number, handler in ((signal.SIGHUP, _on_sigterm), (signal.SIGINT, _on_sigint)):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's, and a shell's for what runs behind it
+            signal.signal(number, handler)
     told = parse(arguments)
     options = options_of(told)
     try:
@@ -308,7 +319,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"herd: {type(problem).__name__}: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("herd: interrupted: nothing was verified, no page", file=sys.stderr)
         return 128 + signal.SIGINT
 
 

@@ -58,8 +58,10 @@ class LogSampler:
         self._released.set()
 
     def _run(self) -> None:
-        client = client_of(self._options)
-        with contextlib.closing(client), contextlib.suppress(redis.RedisError, OSError):
+        with (
+            contextlib.suppress(redis.RedisError, OSError),
+            contextlib.closing(client_of(self._options)) as client,
+        ):
             self._sample(client)
             self._released.wait()
             began, is_last = time.monotonic(), False
