@@ -212,8 +212,9 @@ def readable(options: Options, result: dict[str, Any]) -> Iterator[str]:
         figures = f"{row['p50']:>9}{row['p90']:>9}{row['p99']:>9}{row['p99.9']:>10}{row['max']:>9}"
         yield f"{name:<10}{row['count']:>9}{figures}"
     rate = result["commands_total"] / wall if wall else 0.0
-    refused = "".join(f", {name} {count} of them" for name, count in result["refused"].items() if count)
-    counted = f"{result['commands_total']} commands{refused}, in {result['round_trips']} round trips"
+    refusals = ", ".join(f"{name} {count}" for name, count in result["refused"].items() if count)
+    refused = f" (refused: {refusals})" if refusals else ""
+    counted = f"{result['commands_total']} commands{refused} in {result['round_trips']} round trips"
     yield f"{counted}: {rate:.0f} commands/s"
     yield ", ".join(f"{name} {count}" for name, count in result["events"].items())
     yield f"CPU: clients {result['clients_cpu_seconds']:.2f} s{_server_cpu(result['server'])}"
