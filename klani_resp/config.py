@@ -38,6 +38,8 @@ YEAR_SECONDS = 31_536_000
 # Whoever set less could not be told to set more: no CONFIG SET would fit.
 LEAST_ARGUMENTS = 64
 LEAST_BYTES = 64 << 10
+TABLE = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
+WORD = r"[^\s\ud800-\udfff]+"  # what argv has of bytes that are no UTF-8 is no text
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 Natural = Annotated[int, Meta(ge=0, le=COUNT_MAX)]
@@ -79,7 +81,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     loglevel: Annotated[Literal["debug", "verbose", "notice", "warning"], LIVE] = "notice"
 
     appendfsync: Literal["always", "everysec", "no"] = "always"
-    default_table: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,127}\Z")] = "seats"
+    default_table: Annotated[str, Meta(pattern=rf"^{TABLE}\Z")] = "seats"
     lease_ms: Annotated[int, Meta(ge=1, le=86_400_000), LIVE] = 10_000
     # Requests and ended holds: for how long, and in how much memory; when it is full new ones are refused.
     remembered_hours: Annotated[float, Meta(ge=0.001, le=876_000), LIVE] = 24.0
@@ -121,8 +123,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     board_bind: str = "127.0.0.1"
     board_port: Port = 0  # of the live board; 0: there is none
-    board_table: str = ""  # that it shows; empty: the default table
-    board_sold: Annotated[str, Meta(pattern=r"^\S+ \S+\Z")] = "is_booked 1"  # an indexed field and its value
+    board_table: Annotated[str, Meta(pattern=rf"^({TABLE})?\Z")] = (
+        ""  # that it shows; empty: the default table
+    )
+    board_sold: Annotated[str, Meta(pattern=rf"^{WORD} {WORD}\Z")] = (
+        "is_booked 1"  # an indexed field, its value
+    )
     # Of the metrics port and of the board, each.
     onlooker_connections_max: Annotated[int, Meta(ge=1, le=65_536)] = 16
     onlooker_request_bytes_max: BufferBytes = 8 << 10
@@ -147,36 +153,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     busy_ms_max: Annotated[int, Meta(ge=1, le=1000)] = 4
 
     drain_seconds_max: Annotated[Seconds, LIVE] = 10.0
-
-
-OPTIONS = (
-    "bind",
-    "port",
-    "protected_mode",
-    "acl_file",
-    "tls_bind",
-    "tls_port",
-    "tls_cert_file",
-    "tls_key_file",
-    "tls_ca_cert_file",
-    "tls_auth_clients",
-    "unixsocket",
-    "metrics_bind",
-    "metrics_port",
-    "board_bind",
-    "board_port",
-    "board_table",
-    "board_sold",
-    "dir",
-    "backup_dir",
-    "appendfsync",
-    "default_table",
-    "lease_ms",
-    "checkpoint_bytes",
-    "ballast_bytes",
-    "history_keep_days",
-    "history_bytes_max",
-)
 
 
 def from_mapping(values: dict[str, object]) -> Config:
@@ -221,20 +197,12 @@ def _argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port",
         type=int,
+        metavar="PORT",
         help="TCP port (7700); 0: none beside --tls-port or --unixsocket, else a free one",
     )
-    _add_access_options(parser)
     parser.add_argument("--unixsocket", metavar="PATH", help="listen on a unix socket too")
-    parser.add_argument("--metrics-bind", metavar="ADDRESS", help="address of the metrics port (127.0.0.1)")
-    parser.add_argument("--board-bind", metavar="ADDRESS", help="address of the live board (127.0.0.1)")
-    parser.add_argument("--board-port", type=int, help="TCP port of the live board (0: there is none)")
-    parser.add_argument("--board-table", metavar="TABLE", help="the table that it shows (the default table)")
-    parser.add_argument(
-        "--board-sold", metavar="'FIELD VALUE'", help="what marks a row as sold (is_booked 1)"
-    )
-    parser.add_argument(
-        "--metrics-port", type=int, help="TCP port of /metrics, /healthz and /readyz (0: there is none)"
-    )
+    _add_access_options(parser)
+    _add_onlookers_options(parser)
     parser.add_argument("--dir", metavar="DATA", help="data directory (data)")
     parser.add_argument("--backup-dir", metavar="BACKUPS", help="where KL.BACKUP puts its copies (nowhere)")
     parser.add_argument(
@@ -245,7 +213,9 @@ def _argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--default-table", metavar="TABLE", help="table of keys without one (seats)")
     parser.add_argument("--lease-ms", type=int, metavar="MS", help="lease of KL.TRYLOCK without PX (10000)")
-    parser.add_argument("--checkpoint-bytes", type=int, metavar="N", help="log between two checkpoints")
+    parser.add_argument(
+        "--checkpoint-bytes", type=int, metavar="N", help="log between checkpoints (67108864)"
+    )
     parser.add_argument(
         "--ballast-bytes",
         type=int,
@@ -282,6 +252,24 @@ def _add_access_options(parser: argparse.ArgumentParser) -> None:
         "--tls-auth-clients",
         choices=("no", "optional", "yes"),
         help="whether a client needs a certificate (yes)",
+    )
+
+
+def _add_onlookers_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--metrics-bind", metavar="ADDRESS", help="address of the metrics port (127.0.0.1)")
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="TCP port of /metrics, /healthz and /readyz (0: there is none)",
+    )
+    parser.add_argument("--board-bind", metavar="ADDRESS", help="address of the live board (127.0.0.1)")
+    parser.add_argument(
+        "--board-port", type=int, metavar="PORT", help="TCP port of the live board (0: there is none)"
+    )
+    parser.add_argument("--board-table", metavar="TABLE", help="the table that it shows (the default table)")
+    parser.add_argument(
+        "--board-sold", metavar="'FIELD VALUE'", help="what marks a row as sold (is_booked 1)"
     )
 
 

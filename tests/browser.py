@@ -9,6 +9,7 @@ from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
 
 SIZES = ((390, 844), (1440, 900))
 # Whatever is wider than the window, but for what scrolls in a box of its own.
@@ -41,6 +42,16 @@ class Browser:
         """`scale`: the screen's pixels for each of the page's."""
         size = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": False}
         self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def tap(self, x: float, y: float) -> None:
+        """With a finger, at a point of the window."""
+        for kind, points in (("touchStart", [{"x": x, "y": y}]), ("touchEnd", [])):
+            self._driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def press(self, *keys: str) -> None:
+        """By the names that selenium has for them: TAB, ARROW_LEFT."""
+        typed = [getattr(Keys, key) for key in keys]
+        webdriver.ActionChains(self._driver).send_keys(*typed).perform()
 
     def dark(self, is_dark: bool) -> None:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}

@@ -6,11 +6,13 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +30,16 @@ const height = (e) => parseFloat(getComputedStyle(e).lineHeight);
 const lines = (e) => Math.round(e.getBoundingClientRect().height / height(e));
 return [...new Set([...document.querySelectorAll(".cards small, .cards b")].map(lines))];
 """
+BOX = "const box = document.getElementById('%s').getBoundingClientRect(); return [box.left, box.top]"
 POINTED = """
 const map = document.getElementById("map"), box = map.getBoundingClientRect();
 const where = { clientX: box.left + arguments[0], clientY: box.top + arguments[1] };
 map.dispatchEvent(new PointerEvent("pointermove", where));
 return document.getElementById("at").textContent;
+"""
+TOO_LONG = """
+const isTooLong = (e) => e.scrollWidth > e.clientWidth;
+return [...document.querySelectorAll(".card")].filter(isTooLong).map((e) => e.textContent);
 """
 PIXELS = "return [...document.querySelectorAll('canvas')].map((c) => [c.width, c.clientWidth])"
 HERD = ("--users", str(USERS), "--seats", str(SEATS), "--ranks", "4", "--workers", "16", "--processes", "2")
@@ -112,6 +119,8 @@ def test_the_map_ends_sold_and_its_sum_is_what_verify_counts(
         browser.resize(width, height)
         assert browser.too_wide() == []
         assert browser.run(LINES_OF_CARDS) == [1.0], "no label and no figure takes two lines"
+        browser.run("document.getElementById('groups').textContent = '1,155 groups/s'")
+        assert browser.run(TOO_LONG) == []
     assert browser.complaints() == []
     asked = {url for url in browser.requests() if not url.startswith("data:")}
     assert asked == {board.url, board.url + "events"}, "nothing comes from anywhere else"
@@ -145,19 +154,54 @@ def test_holds_and_locks_come_and_go_on_the_map(
     assert shown() == ("4", "0")
 
 
-def test_a_small_table_has_squares_that_name_their_rows(
-    board: Board, ask: Callable[..., Any], browser: Browser
-) -> None:
+@pytest.fixture
+def four(board: Board, ask: Callable[..., Any], browser: Browser) -> Browser:
+    """A map of two lines: rows 5 and 6, 7 and 8; 7 is sold. A square is 24 pixels wide."""
     ask("KL.CREATE", "seats", "SCHEMA", "is_booked", "U8", "INDEX")
     for seat in range(5, 9):
         ask("KL.INSERT", seat, "is_booked", int(seat == 7))
-    browser.resize(1440, 900)
+    browser.resize(390, 844)
     browser.open(board.url)
     until(lambda: browser.run("return document.getElementById('map').dataset.rows") == "4")
-    assert browser.run("return document.getElementById('map').clientWidth") == 2 * 24
-    assert browser.run(POINTED, 30, 5) == "row 6: free"
-    assert browser.run(POINTED, 5, 30) == "row 7: sold"
-    assert browser.run(POINTED, 5, 90) == ""
+    return browser
+
+
+def test_a_small_table_has_squares_that_name_their_rows(four: Browser) -> None:
+    four.resize(1440, 900)
+    until(lambda: four.run("return document.getElementById('map').clientWidth") == 2 * 24)
+    assert four.run(POINTED, 30, 5) == "row 6: free"
+    assert four.run(POINTED, 5, 30) == "row 7: sold"
+    assert four.run(POINTED, 5, 90) == ""
+
+
+def test_a_finger_names_a_square(four: Browser, ask: Callable[..., Any]) -> None:
+    left, top = four.run(BOX % "map")
+    four.tap(left + 30, top + 5)
+    until(lambda: four.texts("#at") == ["row 6: free"])
+    assert four.run(BOX % "mark") == [left + 24, top]
+    ask("KL.CLAIM", "seats", "is_booked", 0, "SET", "is_booked", 1, "COUNT", 3)
+    until(lambda: four.texts("#at") == ["row 6: sold"])
+    four.tap(left + 5, top + 30)
+    until(lambda: four.texts("#at") == ["row 7: sold"])
+    four.tap(left + 200, top + 5)  # beside it
+    until(lambda: four.texts("#at") == [""])
+
+
+def test_keys_go_from_square_to_square(four: Browser) -> None:
+    four.press("TAB")
+    assert four.texts("#at") == ["row 5: free"]
+    for key, row in (("RIGHT", 6), ("DOWN", 8), ("LEFT", 7), ("UP", 5), ("UP", 5), ("LEFT", 5), ("DOWN", 7)):
+        four.press(f"ARROW_{key}")
+        assert four.texts("#at") == [f"row {row}: {'sold' if row == 7 else 'free'}"], key
+    left, top = four.run(BOX % "map")
+    assert four.run(BOX % "mark") == [left, top + 24]
+    four.press("ESCAPE")
+    assert four.texts("#at") == [""]
+    four.press("ARROW_RIGHT")
+    assert four.texts("#at") == ["row 8: free"]
+    four.press("TAB")
+    assert four.texts("#at") == [""]
+    assert four.run("return document.getElementById('mark').hidden")
 
 
 def test_what_is_drawn_has_the_screen_s_pixels(
@@ -182,6 +226,39 @@ def test_a_page_that_lost_its_server_says_so_and_finds_it_again(
     assert re.fullmatch(r"last seen \d+ s ago", state)
     board.server = launch.klani(tmp_path / "data", "--board-port", str(board.port))
     until(lambda: browser.texts("body:not(.stale) #state:not(.bad)") == ["serving"])
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """It has the page; the server behind it is away at first, then there for a moment."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        if self.path == "/":
+            return self._answer(200, "text/html", (ROOT / "klani_resp/board/board.html").read_bytes())
+        Proxy.asked += 1
+        if Proxy.asked == 1:
+            return self._answer(502, "text/plain", b"")
+        return self._answer(200, "text/event-stream", b'event: nothing\ndata: {"why": "there"}\n\n')
+
+    def _answer(self, status: int, kind: str, text: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_a_page_asks_again_when_a_proxy_had_no_server(browser: Browser) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            browser.open(f"http://127.0.0.1:{server.server_port}/")
+            until(lambda: browser.texts("#nothing") == ["there"])
+        finally:
+            browser.open("about:blank")
+            server.shutdown()
 
 
 # --- the stream ---------------------------------------------------------------------------------------

@@ -87,6 +87,22 @@ def test_leases_are_held_until_their_deadline_and_left_out_when_they_are_too_man
     assert (list(seen.held), seen.locked) == ([], None)
 
 
+def test_more_changes_than_cells_are_laid_out_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In steps: who was away for an hour would hold up the loop."""
+    engine, table = table_of(list(range(9)))
+    sale = laid_out(table)
+    monkeypatch.setattr("klani_resp.board.sale.CHANGES_MAX", 2)
+    for row in range(3):
+        sell(engine, table, row)
+    seen = sale.look(0)
+    assert not sale.is_laid_out(seen)
+    for _ in sale.lay_out(seen):
+        pass
+    assert sale.sales == 3
+    sell(engine, table, 3)
+    assert sale.is_laid_out(sale.look(0))
+
+
 # --- a second ------------------------------------------------------------------------------------------
 
 

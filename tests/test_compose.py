@@ -1,4 +1,4 @@
-"""docker-compose.yml, Dockerfile, Makefile and README say the same, and the code takes what they say."""
+"""docker-compose.yml, Dockerfile, .dockerignore, Makefile and README say the same, and the code takes it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.harness import host
 from bench.horde.options import Options
 from klani_resp.config import from_argv
 
@@ -30,12 +31,20 @@ def services() -> dict[str, dict[str, Any]]:
 
 def dockerfile(service: dict[str, Any]) -> list[list[str]]:
     """The Dockerfile of a service's build context, as words."""
-    build = service["build"]
-    context, name = (
-        (build, "Dockerfile") if isinstance(build, str) else (build["context"], build["dockerfile"])
-    )
-    lines = (ROOT / context / name).read_text().replace("\\\n", " ").splitlines()
-    return [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    text = (ROOT / service["build"]["context"] / "Dockerfile").read_text().replace("\\\n", " ")
+    return [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def one(word: str, lines: list[list[str]]) -> list[str]:
+    (found,) = (rest for first, *rest in lines if first == word)
+    return found
+
+
+def started(service: dict[str, Any]) -> list[str]:
+    """What the image runs: it is said in one place."""
+    assert "command" not in service
+    found: list[str] = yaml.safe_load(" ".join(one("CMD", dockerfile(service))))
+    return found
 
 
 def test_what_is_copied_exists(services: dict[str, dict[str, Any]]) -> None:
@@ -51,6 +60,13 @@ def test_what_is_copied_exists(services: dict[str, dict[str, Any]]) -> None:
         assert len(packages) == 1
         assert {Path("klani_resp"), Path("commands"), Path("storage"), Path("bench")} <= set(sources)
         assert {Path("pyproject.toml"), Path("README.md"), Path("LICENSE")} <= set(sources)
+        ignored, *sent = without_comments(".dockerignore")
+        assert ignored == "*"
+        assert {line for line in sent if line.startswith("!")} == {f"!{source}" for source in sources}
+
+
+def without_comments(name: str) -> list[str]:
+    return [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
 
 
 def pyproject() -> str:
@@ -58,7 +74,7 @@ def pyproject() -> str:
 
 
 def test_the_server_takes_its_options(services: dict[str, dict[str, Any]]) -> None:
-    program, *options = services["server"]["command"]
+    program, *options = started(services["server"])
     config = from_argv(options)
     assert program == "klani-resp"
     assert 'klani-resp = "klani_resp.__main__:main"' in pyproject()
@@ -79,13 +95,34 @@ def test_the_server_takes_its_options(services: dict[str, dict[str, Any]]) -> No
     assert int(grace[1]) > config.drain_seconds_max
 
 
-def test_the_image_starts_what_compose_starts(services: dict[str, dict[str, Any]]) -> None:
-    (command,) = [words for words in dockerfile(services["server"]) if words[0] == "CMD"]
-    assert yaml.safe_load(" ".join(command[1:])) == services["server"]["command"]
+def test_the_server_is_not_root_and_owns_its_volume(services: dict[str, dict[str, Any]]) -> None:
+    lines = dockerfile(services["server"])
+    (user,), (volume,) = one("USER", lines), one("VOLUME", lines)
+    assert "user" not in services["server"]
+    assert volume == from_argv(started(services["server"])[1:]).dir
+    names = [line[0] for line in lines]
+    assert names.index("RUN") < names.index("USER") < names.index("VOLUME") < names.index("CMD")
+    steps = " ".join(one("RUN", lines)).split(" && ")
+    assert re.fullmatch(rf"useradd --uid [1-9]\d+ --no-create-home {user}", steps[1])
+    assert steps[2] == f"install -d -o {user} {volume}"
+
+
+def test_the_page_of_the_horde_names_the_commit_that_the_image_was_told(
+    services: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((name, told),) = services["horde"]["build"]["args"].items()
+    assert told == f"${{{name}:-unknown}}"
+    lines = dockerfile(services["horde"])
+    assert (one("ARG", lines), one("ENV", lines)) == ([f"{name}=unknown"], [f"{name}=${name}"])
+    monkeypatch.setenv("PATH", "")  # no git
+    assert host.commit() == "unknown"
+    monkeypatch.setenv(name, "095cb0313d00+")
+    assert host.commit() == "095cb0313d00+"
 
 
 def test_the_horde_is_the_makefile_s_herd_in_2_cpus_and_4_gb(services: dict[str, dict[str, Any]]) -> None:
     horde = services["horde"]
+    assert horde["build"] == services["server"]["build"]
     assert horde["profiles"] == ["horde"]
     assert float(horde["cpus"]) == 2
     assert horde["mem_limit"] == "4g"

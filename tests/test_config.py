@@ -39,6 +39,13 @@ def test_each_option_of_argv() -> None:
     )
 
 
+@pytest.mark.parametrize("option", ["--board-table", "--board-sold", "--default-table"])
+def test_what_is_no_text_is_refused_at_the_start(option: str) -> None:
+    """Not when a browser asks for it."""
+    with pytest.raises(ConfigError):
+        from_argv([option, "a\udcff" if option.endswith("table") else "a\udcff 1"])
+
+
 def test_argv_wins_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "klani.toml"
     path.write_text('port = 1234\nappendfsync = "no"\narguments_max = 100\n')

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from commands.refused import REFUSED
 from commands.registry import load
 from commands.spec import Command, Flags
 from commands.syntax import arguments
-from klani_resp.config import Config
+from klani_resp.config import Config, from_argv
 from klani_resp.reference import DEFAULT_ANSWERS, GROUPS, KINDS, kinds_of, pages, replies
 from klani_resp.settings import DECLARED
 from tests.in_memory import new_app, new_session
@@ -126,7 +128,7 @@ def test_what_is_refused_is_not_there() -> None:
         assert session.receive(f"{name} a\r\n".encode()).startswith(f"-ERR unknown command '{name}'".encode())
 
 
-UNITS = {"seconds": "s", "ms": "ms", "us": "us"}
+UNITS = {"seconds": "s", "ms": "ms", "us": "us", "days": "days", "hours": "hours"}
 BYTE_UNITS = ((30, "GiB"), (20, "MiB"), (10, "KiB"))
 LIMITS = {name: default for name, default in asdict(Config()).items() if name.endswith("_max")}
 
@@ -145,6 +147,41 @@ def test_each_limit_is_told_with_its_default_and_what_it_does(name: str, default
     rows = re.findall(rf"^\| `{name}` \| (.+?) \| (.+) \|$", page, re.MULTILINE)
     assert [told for told, _ in rows] == [as_told(name, default)]
     assert rows[0][1].startswith("+;") is DECLARED[name].is_live
+
+
+SETTINGS = {name: default for name, default in asdict(Config()).items() if not name.endswith("_max")}
+SETTINGS.pop("config_file")  # what --config named
+DEFAULTS_SAID = {"tls_bind": "as `--bind`", "board_table": "the default table"}
+
+
+def options() -> list[str]:
+    """In the order of `--help`."""
+    with redirect_stdout(StringIO()) as printed, suppress(SystemExit):
+        from_argv(["--help"])
+    return re.findall(r"^  (--\S+)", printed.getvalue(), re.MULTILINE)
+
+
+def setting_as_told(name: str, default: Any) -> str:
+    if default in ("", ()) or isinstance(default, bool):
+        return "yes" if default else "none"
+    if isinstance(default, str):
+        return default if DECLARED[name].choices else f"`{default}`"
+    return str(default) if name.endswith("port") else as_told(f"{name}_", default)
+
+
+@pytest.mark.parametrize(("name", "default"), SETTINGS.items(), ids=list(SETTINGS))
+def test_each_setting_is_told_with_its_default(name: str, default: Any) -> None:
+    option = "--" + name.replace("_", "-")
+    shown = option if option in options() else name
+    rows = re.findall(rf"^\| `{shown}` \| (.+?) \| (.+) \|$", (DOCS / "server.md").read_text(), re.MULTILINE)
+    assert [told for told, _ in rows] == [DEFAULTS_SAID.get(name) or setting_as_told(name, default)]
+    assert rows[0][1].startswith("+;") is DECLARED[name].is_live
+
+
+def test_the_page_s_order_is_that_of_the_help() -> None:
+    told = re.findall(r"^\| `(--\S+)` \|", (DOCS / "server.md").read_text(), re.MULTILINE)
+    asked = [option for option in options() if option not in ("--version", "--config")]
+    assert told == [option for option in asked if not option.endswith("-max")]
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -177,7 +177,7 @@ def test_what_a_buyer_was_promised(
     page = page_of(tmp_path, log)
     assert said in words_of(page)
     assert ("Every sale was on disk" in page) == said.startswith("Every")
-    assert (TEXT["prose"]["sync"].replace("'", "&#x27;") in page) == syncs
+    assert ("<figcaption>Sync wait</figcaption>" in page) == syncs
 
 
 def test_the_servers_log_is_asked_until_the_last_sale(log: Lines) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+import tracemalloc
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,21 @@ def test_each_request_has_time_of_its_own() -> None:
         bed.receive(one, b"cde\r\n")
         assert bed.after(3) == []
     assert bed.after(100) == []
+
+
+def test_nothing_is_kept_of_a_request_that_became_whole() -> None:
+    """Up to two requests of each client were, until the next rounds."""
+    bed = Bed()
+    one = bed.session()
+    word = b"x" * 500_000
+    tracemalloc.start()
+    try:
+        bed.receive(one, b"*2\r\n$4\r\nNOPE\r\n$%d\r\n%b" % (len(word), word))
+        bed.after(1)
+        bed.receive(one, b"\r\n")
+        assert tracemalloc.get_traced_memory()[0] < len(word) / 2
+    finally:
+        tracemalloc.stop()
 
 
 def test_idle_ones_end() -> None:

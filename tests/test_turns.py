@@ -236,3 +236,18 @@ def test_a_turn_is_bounded_by_its_time() -> None:
         replies.append(session.receive(b""))
     assert b"".join(replies) == b"+PONG\r\n" * 1000
     assert max(map(len, replies)) < len(b"+PONG\r\n") * 1000 / 2
+
+
+def test_few_long_commands_are_no_short_pipeline() -> None:
+    """Sixteen of them were a turn, however long each took: 16 LATENCY HISTOGRAM kept everybody waiting for
+    0.4 s."""
+    app = App(Config())
+    engine, _ = open_store(FakeDisk(), clock=count(0, 2_000_000).__next__)
+    app.opened(engine, InlineCommitter(engine.wal, app.release))
+    session = new_session(app)
+    long = frame("COMMAND", "DOCS")
+    one = session.receive(long)
+    replies = [session.receive(long * 10)]
+    while session.more:
+        replies.append(session.receive(b""))
+    assert replies == [one] * 10

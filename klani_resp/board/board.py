@@ -2,29 +2,34 @@
 
 Two tasks look four times a second, while somebody watches: one at the sale, one at the log. Each look is
 written down once for all who watch; who comes new is sent the whole map. A watcher that does not keep up is
-let go of, and its browser comes again by itself.
+let go of with its connection, and its browser comes again by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
+from klani_resp.app import App, StorageFailed
 from klani_resp.board.views import Event, LogView, SaleView
 from klani_resp.web import Answer, Events, Query, Route, WebListener
 
-if TYPE_CHECKING:
-    from klani_resp.app import App
-
+log = logging.getLogger("klani_resp")
 LOOK_SECONDS = 0.25
 BEHIND_MAX = 16  # chunks that wait for one watcher: two seconds of looks
 HTML = "text/html; charset=utf-8"
 
-Watcher = trio.MemorySendChannel[bytes]
+
+@dataclass(eq=False, slots=True)
+class Watcher:
+    chunks: trio.MemorySendChannel[bytes]
+    scope: trio.CancelScope  # of its connection
+    has_map: bool = False
 
 
 class Board:
@@ -32,58 +37,79 @@ class Board:
         self._app = app
         self._sale = SaleView(app)
         self._log = LogView(app, is_stopping)
-        self._watchers: dict[Watcher, bool] = {}  # and whether each has the map
+        self._watchers: set[Watcher] = set()
         self._watched = trio.lowlevel.ParkingLot()
         self._page = files("klani_resp.board").joinpath("board.html").read_bytes()
 
+        config = app.config
+        routes: dict[str, Route] = {"/": self._show, "/events": self._watch}
+        self.web = WebListener(config, "board", (config.board_bind, config.board_port), routes)
+
     async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until it is cancelled. Raises ListenError."""
-        config = self._app.config
-        routes: dict[str, Route] = {"/": self._show, "/events": self._watch}
-        web = WebListener(config, "board", (config.board_bind, config.board_port), routes)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._look_at_sale)
-            nursery.start_soon(self._look_at_log)
-            await nursery.start(web.serve)
+            nursery.start_soon(self._keep, self.look_at_sale)
+            nursery.start_soon(self._keep, self.look_at_log)
+            await nursery.start(self.web.serve)
             task_status.started()
 
     async def _show(self, query: Query) -> Answer:
         return Answer(200, self._page, HTML)
 
     async def _watch(self, query: Query) -> Events:
-        return Events(self._chunks())
+        scope = trio.CancelScope()
+        return Events(self._chunks(scope), scope)
 
-    async def _chunks(self) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, scope: trio.CancelScope) -> AsyncGenerator[bytes, None]:
         send, receive = trio.open_memory_channel[bytes](BEHIND_MAX)
-        self._watchers[send] = False
+        watcher = Watcher(send, scope)
+        self._watchers.add(watcher)
         self._watched.unpark_all()
         try:
             async for chunk in receive:
                 yield chunk
         finally:
-            self._watchers.pop(send, None)
+            self._watchers.discard(watcher)
 
-    async def _look_at_sale(self) -> None:
+    async def _keep(self, look: Callable[[], Awaitable[None]]) -> None:
+        """A bug in a look costs those who watch their connections, and no buyer anything. Raises
+        StorageFailed."""
+        while True:
+            try:
+                await look()
+            except StorageFailed:
+                raise
+            except Exception:
+                log.exception("bug in the board: whoever watches is let go of")
+                for watcher in self._watchers.copy():
+                    self._let_go(watcher)
+
+    def _let_go(self, watcher: Watcher) -> None:
+        self._watchers.discard(watcher)
+        watcher.scope.cancel()  # it may wait to send what was first
+
+    async def look_at_sale(self) -> None:
         while True:
             if not self._watchers:
-                await self._watched.park()
                 self._sale.forget()
+                await self._watched.park()
             changes, whole = await self._sale.look()
-            new = [watcher for watcher, has_map in self._watchers.items() if not has_map]
-            self._send([watcher for watcher, has_map in self._watchers.items() if has_map], changes)
+            new = {watcher for watcher in self._watchers if not watcher.has_map}
+            self._send(self._watchers - new, changes)
             self._send(new, whole)
-            self._watchers = dict.fromkeys(self._watchers, True)
+            for watcher in new:
+                watcher.has_map = True
             await trio.sleep(LOOK_SECONDS)
 
-    async def _look_at_log(self) -> None:
+    async def look_at_log(self) -> None:
         while True:
             if not self._watchers:
-                await self._watched.park()
                 self._log.forget()
-            self._send([*self._watchers], [self._log.look()])
+                await self._watched.park()
+            self._send(self._watchers.copy(), [self._log.look()])
             await trio.sleep(LOOK_SECONDS)
 
-    def _send(self, watchers: Iterable[Watcher], events: Iterable[Event]) -> None:
+    def _send(self, watchers: set[Watcher], events: Iterable[Event]) -> None:
         if not watchers:
             return
         chunk = b"".join(
@@ -91,7 +117,6 @@ class Board:
         )
         for watcher in watchers:
             try:
-                watcher.send_nowait(chunk)
+                watcher.chunks.send_nowait(chunk)
             except trio.WouldBlock:
-                del self._watchers[watcher]
-                watcher.close()
+                self._let_go(watcher)

@@ -20,6 +20,7 @@ from storage.table import Table
 
 CELLS_MAX = 10_000
 IDS = ROW_ID_MAX + 1
+CHANGES_MAX = 10_000  # rows; to go through more takes longer than to count all cells anew
 STEP_CELLS = 250  # between two chances for others
 LEASES_MAX = 10_000  # of a table; above it a walk over them would hold up the loop, and locks are left out
 SOLD, HELD = 1, 2  # in a cell
@@ -78,8 +79,12 @@ class Sale:
         return Seen(present, sold, held, locked, max(table.position, table.sales.position))
 
     def is_laid_out(self, seen: Seen) -> bool:
-        """Whether the cells are those of the rows that were seen."""
-        return self._shown is not None and self._shown.present is seen.present
+        """Whether the cells are those of the rows that were seen, with few changes since."""
+        shown = self._shown
+        if shown is None or shown.present is not seen.present:
+            return False
+        changes = shown.sold.symmetric_difference_cardinality(seen.sold)
+        return changes + shown.held.symmetric_difference_cardinality(seen.held) <= CHANGES_MAX
 
     def lay_out(self, seen: Seen) -> Iterator[None]:
         """New cells; yields so that others may have their turn."""

@@ -28,7 +28,8 @@ class SaleView:
         self._pace = Pace()
 
     def forget(self) -> None:
-        """Nobody has looked for a while."""
+        """Nobody looks any more."""
+        self._sale = None
         self._pace.forget()
 
     async def look(self) -> tuple[list[Event], list[Event]]:
@@ -104,7 +105,7 @@ class LogView:
         self._pace = Pace()
 
     def forget(self) -> None:
-        """Nobody has looked for a while."""
+        """Nobody looks any more."""
         self._pace.forget()
 
     def look(self) -> Event:

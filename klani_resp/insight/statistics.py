@@ -14,7 +14,8 @@ from itertools import accumulate
 from commands.spec import Context
 
 FINE_SHIFT = 7  # a bucket is 128 ns wide
-FINE_BUCKETS = 1024  # up to 131 us
+FINE_BUCKETS = 256  # up to 33 us: what takes longer may end its client's turn
+LONG_NS = FINE_BUCKETS << FINE_SHIFT
 COARSE_BITS = 5  # above it, so many digits of a time are kept: within 6 %
 ERROR_KINDS_MAX = 128  # first words of errors; Redis stops at as many
 
@@ -42,6 +43,8 @@ class CommandStatistics:
     def slow(self, ns: int, context: Context, argv: list[bytes]) -> None:
         """A call that `fine` has no bucket for; `ns` has its time already."""
         self._coarse[_least(ns)] += 1
+        if ns >= LONG_NS:
+            context.client.took_long()
         self._owner.seen(self.name, ns, context, argv)
 
     def took(self, ns: int, context: Context, argv: list[bytes]) -> None:
@@ -131,7 +134,7 @@ class Statistics:
         self._cut()
 
     def _cut(self) -> None:
-        from_ns = min((from_ns for from_ns, _ in self._watchers.values()), default=FINE_BUCKETS << FINE_SHIFT)
+        from_ns = min((from_ns for from_ns, _ in self._watchers.values()), default=LONG_NS)
         for command in self.commands.values():
             command.cut(min(from_ns >> FINE_SHIFT, FINE_BUCKETS))
 
@@ -148,9 +151,9 @@ class Statistics:
 
 def _least(ns: int) -> int:
     """Of the bucket that a time falls into."""
-    shift = FINE_SHIFT if ns < FINE_BUCKETS << FINE_SHIFT else ns.bit_length() - COARSE_BITS
+    shift = FINE_SHIFT if ns < LONG_NS else ns.bit_length() - COARSE_BITS
     return ns >> shift << shift
 
 
 def _width(least: int) -> int:
-    return 1 << (FINE_SHIFT if least < FINE_BUCKETS << FINE_SHIFT else least.bit_length() - COARSE_BITS)
+    return 1 << (FINE_SHIFT if least < LONG_NS else least.bit_length() - COARSE_BITS)

@@ -101,7 +101,10 @@ def _log(app: App) -> Iterator[str]:
     )
     yield histogram("klani_log_group_bytes", "Group commit: bytes of records at once.", wal.group_bytes)
     yield histogram(
-        "klani_log_sync_seconds", "A sync of the log, until the loop has seen its end.", committer.syncs, NS
+        "klani_log_sync_seconds",
+        "From the start of a log sync until the loop has seen its end: the disk's time, and the loop's.",
+        committer.syncs,
+        NS,
     )
     points = {
         "appended": wal.appended,

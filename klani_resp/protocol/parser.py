@@ -108,7 +108,7 @@ class RequestParser:
     @property
     def begun(self) -> object:
         """While one and the same request has begun and is not whole, one and the same object; else None."""
-        return self._careful
+        return None if self._careful is None else self._careful.stands_for
 
     @property
     def kept_bytes(self) -> int:
@@ -242,7 +242,7 @@ class CarefulParser:
 
     __slots__ = (
         *("_at", "_buffer", "_bulk", "_bytes", "_forbidden", "_is_kept", "_limits", "_request", "_searched"),
-        "_wanted",
+        *("_wanted", "stands_for"),
     )
 
     def __init__(self, limits: ParserLimits, forbidden: frozenset[bytes] = frozenset()) -> None:
@@ -256,6 +256,7 @@ class CarefulParser:
         self._bulk = -1  # length of the argument whose header has been read
         self._request: Request = []
         self._bytes = 0  # of the request's arguments so far
+        self.stands_for = object()  # and keeps nothing of it, whoever holds it
 
     @property
     def is_inside(self) -> bool:

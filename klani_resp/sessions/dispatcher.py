@@ -89,6 +89,7 @@ class Dispatcher:
         self.commands = commands
         self.statistics = Statistics()
         self.writing = frozenset(n.encode() for n, one in commands.items() if one.flags & Flags.WRITE)
+        self.wanting_room = frozenset(n.encode() for n, one in commands.items() if one.wants_room)
         self.endings: dict[Run, Ending] = {}
         self._runs = {
             protocol: {name: self._compile(command, protocol) for name, command in commands.items()}

@@ -32,7 +32,7 @@ from storage.errors import StoreError
 
 log = logging.getLogger("klani_resp")
 CLOCK_COMMANDS = 4  # of one turn, between two looks at the clock
-# Before the first look: to cut a short pipeline short brings nobody forward, and costs a third more.
+# Before the first look, unless one takes long: to cut a short pipeline short costs a third more, for nobody.
 UNTIMED_COMMANDS = 16
 
 
@@ -53,7 +53,16 @@ class Session:
     __slots__ = (
         *("_config", "_context", "_dispatcher", "_execution", "_parser", "_pending", "_suspended"),
         *("_table", "_view", "closing", "commands_done", "created_at", "hold", "id", "is_between"),
-        *("is_monitor", "job", "last_member", "last_run", "library_name", "library_version", "line"),
+        *(
+            "is_disturbed",
+            "is_monitor",
+            "job",
+            "last_member",
+            "last_run",
+            "library_name",
+            "library_version",
+            "line",
+        ),
         *("more", "muted", "name", "protocol", "transaction", "transport", "used_at", "user"),
     )
 
@@ -68,8 +77,8 @@ class Session:
         self.is_monitor = False
         self.created_at = self.used_at = time.monotonic()
         self.hold = 0
-        self.more = False
-        self.closing = False
+        self.more = self.closing = False
+        self.is_disturbed = False  # by what may end a turn: a job, the connection's end, a long command
         self.is_between = True  # all bytes so far made whole requests, and these have been answered
         self.job: Job | None = None
         self.commands_done = 0
@@ -129,12 +138,14 @@ class Session:
         if self.closing:
             return b""
         replies = self._turn(context, requests)
-        has_more = bool(self._pending) or self._parser.has_more
-        self.more = has_more and self.job is None and not self.closing
+        self.more = bool(self._pending or self._parser.has_more) and self.job is None and not self.closing
+        return self._end_turn(replies)
+
+    def _end_turn(self, replies: list[bytes]) -> bytes:
         if self._parser.error is not None:
             self._end_of_protocol(replies)
         self._note_between()
-        self.hold = engine.seen
+        self.hold = self._context.engine.seen
         return replies[0] if len(replies) == 1 else b"".join(replies)
 
     def _note_between(self) -> None:
@@ -165,6 +176,7 @@ class Session:
         room = self._config.turn_reply_bytes_max
         clock = context.engine.clock
         deadline = clock() + self._config.turn_us_max * 1_000
+        look_at = UNTIMED_COMMANDS
         replies: list[bytes] = []
         left = iter(requests)
         run = self.last_run
@@ -179,11 +191,16 @@ class Session:
                 reply = self._bug(argv)
             replies.append(reply)
             room -= len(reply)
-            if self.closing or self.job is not None or room < 0:
+            if room < 0:
                 break
-            if not len(replies) % CLOCK_COMMANDS and len(replies) >= UNTIMED_COMMANDS and clock() > deadline:
-                break
-            # (not reached after a break)
+            if self.is_disturbed:
+                self.is_disturbed = False
+                if self.closing or self.job is not None or clock() > deadline:
+                    break
+            elif len(replies) >= look_at:
+                look_at += CLOCK_COMMANDS
+                if clock() > deadline:
+                    break
         self.last_run = run
         if not self.closing and (waiting := list(left)):
             self._pending = waiting + self._pending
@@ -216,6 +233,7 @@ class Session:
         if job.items is not None:
             job.run = partial(array_of, job.items, self.protocol)
         self.job = job
+        self.is_disturbed = True
         self._suspended = Suspension(run, argv, time.perf_counter_ns())
         self.is_between = False
         raise Suspended
@@ -244,11 +262,7 @@ class Session:
         ending.statistics.took(time.perf_counter_ns() - suspended.began_ns, context, suspended.argv)
         replies = [shown(self, reply)]
         self.more = bool(self._pending) and not self.closing
-        if self._parser.error is not None:
-            self._end_of_protocol(replies)
-        self._note_between()
-        self.hold = engine.seen
-        return replies[0] if len(replies) == 1 else b"".join(replies)
+        return self._end_turn(replies)
 
     @property
     def begun_request(self) -> object:
@@ -275,12 +289,16 @@ class Session:
     def user_name(self) -> bytes:
         return DEFAULT if self.user is None else self.user.name
 
+    def took_long(self) -> None:
+        """A command did: it may be the last of this turn."""
+        self.is_disturbed = True
+
     def set_protocol(self, version: int) -> None:
         self.protocol = version
         self._choose_table()
 
     def close_after_reply(self) -> None:
-        self.closing = True
+        self.closing = self.is_disturbed = True
         self.is_between = False
 
     def reset(self) -> None:
@@ -324,19 +342,14 @@ class Session:
     def execute_transaction(self) -> RawReply:
         """All queued commands as one frame of the log; a refusal of one does not stop the others. Null, and
         nothing is done, when a watched row has changed."""
-        context, transaction = self._context, self.transaction
-        queue = transaction.take("EXEC")
-        has_changed = transaction.has_changed(context.engine)
-        transaction.unwatch()
-        self._choose_table()
-        if transaction.is_spoiled:
-            raise CommandError("EXECABORT Transaction discarded because of previous errors.")
-        if has_changed:
+        context = self._context
+        try:
+            queue = self.transaction.take_to_execute(context.engine, self._dispatcher.wanting_room)
+        finally:
+            self._choose_table()
+        if queue is None:
             context.engine.note(context.engine.appended)
             return RawReply(NULL_ARRAYS[self.protocol])
-        reason = context.engine.readonly_reason
-        if reason is not None and self._wants_room(queue):
-            raise CommandError(f"EXECABORT Transaction discarded because of: {reason}")
         self._execution = Execution(self._config, self._dispatcher, context.engine)
         context.engine.begin()
         try:
@@ -346,11 +359,6 @@ class Session:
             self._execution = None
         context.engine.note(context.engine.appended)
         return RawReply(reply)
-
-    def _wants_room(self, queue: list[Request]) -> bool:
-        """Whether a full disk, which came after they were queued, refuses any: then all, as in Redis."""
-        commands = self._dispatcher.commands
-        return any(commands[argv[0].decode().upper()].wants_room for argv in queue)
 
     def _execute_queued(self, argv: Request) -> bytes:
         try:

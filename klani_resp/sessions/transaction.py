@@ -54,6 +54,21 @@ class Transaction:
             raise CommandError(f"ERR {asked_by} without MULTI")
         return queue
 
+    def take_to_execute(self, engine: Engine, wanting_room: frozenset[bytes]) -> list[Request] | None:
+        """For EXEC; None when a watched row has changed. Raises CommandError when nothing is to be done: a
+        command was refused when it was queued, or a full disk, which came later, refuses any; as in Redis."""
+        queue = self.take("EXEC")
+        has_changed = self.has_changed(engine)
+        self.unwatch()
+        if self.is_spoiled:
+            raise CommandError("EXECABORT Transaction discarded because of previous errors.")
+        if has_changed:
+            return None
+        reason = engine.readonly_reason
+        if reason is not None and any(argv[0].upper() in wanting_room for argv in queue):
+            raise CommandError(f"EXECABORT Transaction discarded because of: {reason}")
+        return queue
+
     def add(self, argv: Request) -> str | None:
         """Queues a command; answers why not when there is no room, and then EXEC will refuse."""
         assert self.queue is not None
