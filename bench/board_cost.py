@@ -26,9 +26,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.compare import run_herd
 from bench.harness import launch
 from bench.harness.loadgen import READ_BYTES, LoadError
+from bench.peers import OURS, Peer, run_herd
 
 KINDS = {"none": "no board", "idle": "nobody watches", "watched": "one watcher"}
 RATIO_MAX = 1.03  # of wall seconds
@@ -88,7 +88,7 @@ def measure(kind: str, more: list[str]) -> Run:
 
 
 def _run(more: list[str]) -> Run:
-    result = run_herd("klani", "exact", more)
+    result, _ = run_herd(Peer(OURS, "klani"), (), more)
     server = result["server"]
     return Run(result["wall_seconds"], server["cpu_user_seconds"] + server["cpu_system_seconds"])
 

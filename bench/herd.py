@@ -1,17 +1,19 @@
 """The thundering herd of the seed: many users, few seats, and every sale re-read from storage afterwards.
 
-`python bench/herd.py` starts a klani-resp of its own on a fresh directory, loads the table `seats`, runs the
-seed's flow and verifies. `--engine redis` is the same herd over Redis's single commands. The last line of
-output has the seed's keys in the seed's order. `--flow claim` sells in one call per user, also over
-PostgreSQL, `--flow hold` through holds that are paid or let go, `--flow rooms` the rooms of some hotels; each
-ends with a line of its own. Exit status: 0 only if what was sold is what is stored, no seat was sold twice
-and no worker failed; 1 if not; 2 if it could not run.
+`python bench/herd.py` starts a klani-resp of its own on a fresh directory, loads the table `seats`, runs
+the seed's flow and verifies. `--engine redis` is the same herd over Redis's single commands, but that two
+of the five steps are Lua scripts there: the write and the letting go, which look whether the lock is still
+theirs. The last line of output has the seed's keys in the seed's order. `--flow claim` sells in one call
+per user, also over PostgreSQL and SQLite, `--flow hold` through holds that are paid or let go, `--flow
+rooms` the rooms of some hotels; each ends with a line of its own. Exit status: 0 only if what was sold is
+what is stored, no seat was sold twice and no worker failed; 1 if not; 2 if it could not run.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import secrets
 import shutil
 import signal
@@ -35,11 +37,12 @@ from bench.harness import host, launch, launch_postgres
 from bench.horde.flows import ALL_ENGINES, FLOWS
 from bench.horde.options import Options
 from bench.horde.output import Live, RawLog, options_shown, raw_log, readable, result_of, write_result
+from bench.horde.raw_log import HOST, REPORT
 from bench.horde.sampler import LogSampler
 from bench.horde.stats import Books, Outcome, Stored
 from bench.horde.store import Store, StoreProblem, store_of
 from bench.horde.workers import HerdRecord, run_herd
-from bench.report import REPORT, write_report
+from bench.report import write_report
 
 STALL_SECONDS = 60.0
 PORTS = {"klani": 7700, "redis": 6379, "postgres": 5432, "sqlite": 0}
@@ -68,7 +71,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--confirm-rate", type=_share, default=0.7, help="of holds that are paid (hold)")
     parser.add_argument("--hold-ms", type=_positive, default=250, help="until a hold is over (hold)")
-    parser.add_argument("--think-ms", type=int, default=2, help="from hold to payment, on average (hold)")
+    parser.add_argument(
+        "--think-ms", type=_not_negative, default=2, help="from hold to payment, on average (hold)"
+    )
     parser.add_argument("--host", help="of a running server; else one is started")
     parser.add_argument("--port", type=_positive)
     parser.add_argument("--unixsocket", help="of a running server, in place of host and port")
@@ -99,6 +104,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name, (default, _) in SIZES.items():
         if getattr(told, name) is None:
             setattr(told, name, flow.defaults.get(name, default))
+    users_min = flow.users_min(options_of(told))
+    if told.users < users_min:
+        payers = f", of whom a share of {told.confirm_rate} pays" if told.flow == "hold" else ""
+        needed = f"--seats {told.seats} need --users {users_min} or more{payers}"
+        parser.error(f"--flow {told.flow} ends when nothing is left: {needed}")
     return told
 
 
@@ -106,6 +116,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
     return value
 
 
@@ -182,7 +199,7 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
         if options.engine == "sqlite":
             options = replace(options, path=str(output / "server" / "herd.sqlite"))
         store = store_of(options)
-        introduce(store, options, output, log, started=server is not None)
+        introduce(store, options, output, log, server)
         options = store.prepare(options, told.drop)
         print(
             f"loaded {options.seats} {options.goods.table} in {options.ranks} {options.goods.group}s",
@@ -190,17 +207,22 @@ def run(told: argparse.Namespace, options: Options, output: Path) -> int:
         )
         cpu_before = server.cpu_seconds() if server is not None else (0.0, 0.0)
         with LogSampler(options) as sampler, Live(options) as live:
-            record = run_herd(options, live.second, STALL_SECONDS)
+            record = run_herd(options, sampler.release, live.second, STALL_SECONDS)
         usage = _server_usage(server, cpu_before)
         commits = sampler.since(record.origin_ns)
         page = output / REPORT if told.report and told.output is not None else None
-        return conclude(options, record, re_read(store, options), usage, commits, log, page)
+        stored = re_read(store, options)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is verified is written to its end, at once
+        return conclude(options, record, stored, usage, commits, log, page)
 
 
-def introduce(store: Store, options: Options, output: Path, log: RawLog, *, started: bool) -> None:
+def introduce(
+    store: Store, options: Options, output: Path, log: RawLog, started: launch.Server | None
+) -> None:
     """Says and records what is about to run, and on what; a server that we did not start may be far away."""
     facts = host.facts(output)
     server = facts["server"] = store.facts()
+    facts["set"] = dict(started.settings) if started is not None else store.settings()
     policy = {
         name.removeprefix("config_"): server[name]
         for name in ("config_appendfsync", "fsync", "synchronous_commit", "synchronous")
@@ -214,13 +236,13 @@ def introduce(store: Store, options: Options, output: Path, log: RawLog, *, star
         "start",
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         commit=host.commit(),
-        server="none" if options.engine == "sqlite" else "started" if started else "found",
+        server="none" if options.engine == "sqlite" else "found" if started is None else "started",
         options=options_shown(options),
         seed=options.seed,
         **policy,
     )
     log.line("host", **facts)
-    log.file("host.json", facts)
+    log.file(HOST, facts)
 
 
 def re_read(store: Store, options: Options) -> Stored:
@@ -228,7 +250,7 @@ def re_read(store: Store, options: Options) -> Stored:
     try:
         return store.stored(options)
     except (StoreProblem, redis.RedisError, OSError) as error:
-        return Stored(0, {}, 0, (f"storage could not be re-read: {error}",))
+        return Stored.unread(error)
 
 
 def _server_usage(server: launch.Server | None, cpu_before: tuple[float, float]) -> dict[str, Any]:
@@ -249,7 +271,7 @@ def conclude(
     record: HerdRecord,
     stored: Stored,
     server: dict[str, Any],
-    commits: list[dict[str, int]],
+    commits: list[dict[str, float]],
     log: RawLog,
     page: Path | None,
 ) -> int:
@@ -276,8 +298,18 @@ def _on_sigterm(signum: int, frame: object) -> NoReturn:
     raise SystemExit(128 + signum)  # so that the server is stopped
 
 
+def _on_sigint(signum: int, frame: object) -> NoReturn:
+    """Says what it means before servers and processes are ended, which may take a while."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.write(sys.stderr.fileno(), b"herd: interrupted: nothing was verified, no page\n")
+    raise KeyboardInterrupt
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _on_sigterm)
+    for number, handler in ((signal.SIGHUP, _on_sigterm), (signal.SIGINT, _on_sigint)):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup's, and a shell's for what runs behind it
+            signal.signal(number, handler)
     told = parse(arguments)
     options = options_of(told)
     try:

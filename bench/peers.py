@@ -2,10 +2,11 @@
 
     python bench/peers.py [--rounds 5] [--only exact,claim] [--write docs] [-- options of bench/herd.py]
 
-Two races: `exact`, the seed's single commands, and `claim`, one call per user that decides in the server.
-Every run has a fresh directory, and is verified as any herd is. What a peer needs and is not installed is
-named with its package before the first run, and the exit status is 1. `--write docs` makes
-docs/benchmarks.md and its chart.
+Races: `exact`, the seed's single commands, and `claim`, one call per user that decides in the server; when
+asked for, `shortcut` and `pipelined`, two ways to do with less of the seed's commands. Every run has a
+fresh directory, the engines in turn, so that a machine that slows down slows all, and is verified as any
+herd is. What a peer needs and is not installed is named with its package before the first run, and the exit
+status is 1. `--write docs` makes docs/benchmarks.md and its chart.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.harness import host, launch_postgres
 from bench.harness.race_chart import Bar, bars
+from bench.page.run import TEXT as PAGE
 
 ROOT = Path(__file__).resolve().parent.parent
 HERD = Path(__file__).resolve().with_name("herd.py")
@@ -44,17 +46,13 @@ class Peer:
     loses: str = ""  # what a power failure may take back of what was answered
 
 
-_LOSES = "up to a second of sales"
+_LOSES = "about the last second of sales"
 _EVERYSEC = ("--appendfsync", "everysec")
+_SINGLE = (Peer(OURS, "klani"), Peer("Redis, single commands, always", "redis"))
 RACES: dict[str, tuple[tuple[str, ...], tuple[Peer, ...]]] = {
-    "exact": (
-        (),
-        (
-            Peer(OURS, "klani"),
-            Peer("Redis, single commands, always", "redis"),
-            Peer("Redis, single commands, everysec", "redis", _EVERYSEC, _LOSES),
-        ),
-    ),
+    "exact": ((), (*_SINGLE, Peer("Redis, single commands, everysec", "redis", _EVERYSEC, _LOSES))),
+    "shortcut": (("--seed-shortcut",), _SINGLE),
+    "pipelined": (("--flow", "pipelined"), _SINGLE),
     "claim": (
         ("--flow", "claim"),
         (
@@ -73,13 +71,7 @@ COLUMNS = (
 # An engine's program, and Debian's package of it; the module that its clients need, and our extra for it.
 PROGRAMS = {"redis": ("redis-server", "redis-server"), "postgres": ("postgres", "postgresql")}
 MODULES = {"klani": ("redis", "bench"), "redis": ("redis", "bench"), "postgres": ("psycopg", "postgres")}
-# Which of a server's own facts say how it was set up.
-SETTINGS = {
-    "klani": "klani_version config_appendfsync",
-    "redis": "redis_version config_appendonly config_appendfsync config_save",
-    "postgres": "server_version fsync synchronous_commit full_page_writes shared_buffers max_wal_size",
-    "sqlite": "sqlite_version journal_mode synchronous busy_timeout",
-}
+PUBLISHED = ("exact", "claim")
 
 
 @dataclass
@@ -132,13 +124,13 @@ def _loads(module: str) -> bool:
 
 
 def run_herd(peer: Peer, options: tuple[str, ...], more: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One herd's result, and its server's facts; raises CalledProcessError when it did not verify."""
+    """One herd's result, and host.json; raises CalledProcessError when it did not verify."""
     with tempfile.TemporaryDirectory(prefix="herd-peers-") as directory:
         command = [sys.executable, str(HERD), "--engine", peer.engine, "--output", directory, "--no-report"]
         command += [*options, *peer.options, *more]
         subprocess.run(command, check=True, capture_output=True, text=True)
         result: dict[str, Any] = json.loads((Path(directory) / "result.json").read_text())
-        facts: dict[str, Any] = json.loads((Path(directory) / "host.json").read_text())["server"]
+        facts: dict[str, Any] = json.loads((Path(directory) / "host.json").read_text())
         return result, facts
 
 
@@ -151,12 +143,14 @@ def race(name: str, rounds: int, more: list[str]) -> dict[str, Taken]:
             mine = taken[peer.name]
             mine.seconds.append(result["wall_seconds"])
             server = result["server"]
-            used = [server[name] for name in ("cpu_user_seconds", "cpu_system_seconds") if name in server]
-            mine.server_cpu.append(sum(used))
+            used = sum(server.get(name, 0) for name in ("cpu_user_seconds", "cpu_system_seconds"))
+            mine.server_cpu.append(used)
             mine.purchases_us.append(result["purchases_us"])
             mine.options = result["options"]
-            mine.settings = {key: str(facts[key]) for key in SETTINGS[peer.engine].split() if key in facts}
-            shown = f"{peer.name:<34} {result['wall_seconds']:7.3f} s"
+            version = PAGE["engines"][peer.engine]["version"]
+            mine.settings = {version: facts["server"][version]} | facts["set"]
+            cpu = f"(CPU: server {used:.2f}, clients {result['clients_cpu_seconds']:.2f})"
+            shown = f"{peer.name:<34} {result['wall_seconds']:7.3f} s  {cpu}"
             print(f"  {name} {turn + 1}/{rounds}  {shown}", flush=True)
     return taken
 
@@ -176,13 +170,12 @@ def table(name: str, taken: dict[str, Taken]) -> list[str]:
 
 
 def settings_lines(taken: dict[str, Taken]) -> list[str]:
-    lines = []
-    for name, one in taken.items():
-        shown = ", ".join(
-            f"{key.removeprefix('config_')} {value or 'none'}" for key, value in one.settings.items()
-        )
-        lines.append(f"- {name}: {shown}")
-    return lines
+    """The version, and all that was set; whatever is not named is as it comes."""
+    shown = {
+        name: ", ".join(f"{key} {value or 'none'}" for key, value in one.settings.items())
+        for name, one in taken.items()
+    }
+    return [f"- {name}: {settings}" for name, settings in shown.items()]
 
 
 def counted(rounds: int) -> str:
@@ -211,17 +204,35 @@ def write(directory: Path, found: dict[str, dict[str, Taken]], rounds: int, load
     (directory / "benchmarks.svg").write_text(bars(title, groups, "s"), encoding="utf-8")
 
 
-def main() -> int:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default=",".join(RACES), help=f"of {', '.join(RACES)}")
+    parser.add_argument("--rounds", type=_positive, default=5)
+    parser.add_argument("--only", type=_races, default=PUBLISHED, help=f"of {', '.join(RACES)}")
     parser.add_argument("--write", type=Path, metavar="DOCS", help="where benchmarks.md and its chart go")
     parser.add_argument("herd", nargs="*", help="options of bench/herd.py, behind a `--`")
-    told = parser.parse_args()
-    names = told.only.split(",")
-    absent = missing(tuple(peer for name in names for peer in RACES[name][1]))
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def _races(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    for name in names:
+        if name not in RACES:
+            raise argparse.ArgumentTypeError(f"no race `{name}`; there are {', '.join(RACES)}")
+    return names
+
+
+def main() -> int:
+    told = parse()
+    absent = missing(tuple(peer for name in told.only for peer in RACES[name][1]))
     if absent:
         print("\n".join(absent), file=sys.stderr)
         return 1
@@ -229,7 +240,7 @@ def main() -> int:
     print(f"load average at the start: {load:.2f}", flush=True)
     started = time.monotonic()
     try:
-        found = {name: race(name, told.rounds, told.herd) for name in names}
+        found = {name: race(name, told.rounds, told.herd) for name in told.only}
     except subprocess.CalledProcessError as failed:
         print(f"a herd failed: {' '.join(failed.cmd)}\n{failed.stdout[-2000:]}{failed.stderr[-2000:]}")
         return 1

@@ -15,13 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.horde.raw_log import HerdLog
+from bench.horde.raw_log import REPORT, HerdLog
 from bench.page.pictures import latencies, over_time, seat_map
 from bench.page.run import ASSETS, Run
 from bench.page.sections import sections
 from bench.page.top import cards, head
-
-REPORT = "report.html"
 
 
 def write_report(raw: Path, page: Path) -> None:

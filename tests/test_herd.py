@@ -128,10 +128,15 @@ def test_claim_flow_asks_once_for_each_user(
     assert final["sold_out"] == USERS - SEATS
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["commands"]["CLAIM"]["count"] == USERS  # an answer that says BUSY is none of these
+    assert result["commands_total"] == result["round_trips"] == USERS + final["busy"]
 
 
 def test_hold_flow_sells_all_that_was_let_go(tmp_path: Path) -> None:
     final, _ = run_flow(tmp_path / "out", *SMALL, "--flow", "hold", "--hold-ms", "50", word="hold_herd_done")
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["refused"] == {"busy": final["busy"], "resold": final["resold"]}
+    assert result["round_trips"] == result["commands_total"] == sum(s["commands"] for s in result["seconds"])
+    assert final["peak_qps"] == max(second["commands"] for second in result["seconds"])
     assert final["sold"] == final["verified_sold"] == final["confirmed"] == SEATS
     assert final["released"] > 0
     assert final["expired"] > 0
@@ -184,7 +189,25 @@ def test_seconds_and_their_peak_count_reads_and_updates_only() -> None:
     seconds = per_second(tally, 2.2)
     assert [row["reads"] for row in seconds] == [2, 2, 0]
     assert [row["commands"] for row in seconds] == [2, 4, 0]
-    assert peak_qps(seconds) == 3
+    assert peak_qps(seconds, tally.kind.rated) == 3
+
+
+@pytest.mark.parametrize(("flow", "refusals"), [("claim", 1), ("rooms", 1), ("hold", 2)])
+def test_a_refusal_is_an_answer_but_no_sample(flow: str, refusals: int) -> None:
+    """-BUSY and -RESOLD count in throughput and peak; how long they took is in no percentile."""
+    kind = FLOWS[flow].kind
+    tally = Tally(kind)
+    first = kind.commands[0]
+    tally.ended_ms[first].extend([10, 1010])
+    tally.took_us[first].extend([5, 5])
+    for event in kind.events:
+        tally.events_ms[event].append(1020)
+    seconds = per_second(tally, 1.5)
+    assert [row["commands"] for row in seconds] == [1, 1 + refusals]
+    assert tally.answered() == sum(row["commands"] for row in seconds) == 2 + refusals
+    assert dict(zip(kind.columns, tally.snapshot(), strict=True))["commands"] == 2 + refusals
+    assert peak_qps(seconds, kind.rated) == 1 + refusals
+    assert not {"reads", "updates"} & seconds[0].keys()
 
 
 class ScriptedWire(RedisWire):
@@ -292,6 +315,31 @@ def test_flows_that_sell_all_may_leave_nothing(
     status = exit_status(tmp_path, [(0, 1)], {0: 1}, [], flow, (left,))
     assert status == (1 if complaint else 0)
     assert complaint in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("--flow hold --think-ms -5", "--think-ms: -5 is below 0"),
+        (
+            "--flow hold --users 5 --seats 100",
+            "ends when nothing is left: --seats 100 need --users 143 or more",
+        ),
+        ("--flow rooms --users 999", "ends when nothing is left: --seats 1000 need --users 1000 or more"),
+    ],
+)
+def test_what_cannot_end_well_is_refused(
+    capsys: pytest.CaptureFixture[str], options: str, complaint: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        herd.parse(options.split())
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", ["--flow claim --users 5 --seats 100", "--users 5 --seats 100"])
+def test_flows_that_need_not_sell_all_take_few_users(options: str) -> None:
+    assert herd.parse(options.split()).users == 5
 
 
 def test_a_flow_that_the_engine_does_not_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,11 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.peers import OURS, PROGRAMS, RACES, Taken
+import pytest
+
+from bench.harness import launch_postgres
+from bench.horde.sqlite import PRAGMAS
+from bench.peers import OURS, PROGRAMS, PUBLISHED, RACES, Taken
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("--", "--users", "600", "--seats", "100", "--ranks", "4", "--workers", "8", "--processes", "2")
@@ -29,20 +33,53 @@ def test_every_peer_races_and_is_written_down(tmp_path: Path, need: Callable[[st
     done = run("--rounds", "1", "--write", str(tmp_path), *SMALL)
     assert done.returncode == 0, done.stdout + done.stderr
     page = (tmp_path / "benchmarks.md").read_text()
-    for _, peers in RACES.values():
-        for peer in peers:
+    for name in PUBLISHED:
+        for peer in RACES[name][1]:
             row = rf"^\| {re.escape(peer.name)} \| [\d.]+ - [\d.]+ - [\d.]+ \|( [\d.]+ \|){{4}}"
             assert re.search(row, page, re.MULTILINE), peer.name
             assert re.search(rf"^- {re.escape(peer.name)}: \w*version", page, re.MULTILINE), peer.name
+    sets = {
+        OURS: ["appendfsync always"],
+        "Redis, Lua, everysec": ["save none", "appendonly yes", "appendfsync everysec"],
+        "PostgreSQL, SKIP LOCKED": [f"{name} {value}" for name, value in launch_postgres.settings(8).items()],
+        "SQLite, no server": [f"{name} {value}" for name, value in PRAGMAS.items()],
+    }
+    for name, settings in sets.items():
+        assert re.search(rf"^- {name}: [^,]*, {re.escape(', '.join(settings))}$", page, re.MULTILINE), name
     assert re.search(r"^Commit \w+\+?, 1 round, load average before them \d", page, re.MULTILINE)
     assert "one herd (600 users, 100 seats, 4 ranks, 8\nworkers in 2 processes" in page
     assert "Differences smaller than the spread mean nothing." in page
     picture = ET.parse(tmp_path / "benchmarks.svg").getroot()
-    bars = sum(len(peers) for _, peers in RACES.values())
+    bars = sum(len(RACES[name][1]) for name in PUBLISHED)
     assert len(picture.findall("{*}rect")) == len(picture.findall("{*}path[@class='spread']")) == bars
     texts = [text.text for text in picture.findall("{*}text")]
     assert texts[0] == "Seconds for 600 users: median, min and max of 1 round"
     assert {"Single commands", "One call per user", OURS} < set(texts)
+
+
+@pytest.mark.parametrize("race", ["shortcut", "pipelined"])
+def test_the_other_races_run_when_asked_for(race: str, need: Callable[[str], str]) -> None:
+    need("redis-server")
+    done = run("--rounds", "1", "--only", race, *SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        len(re.findall(rf"^  {race} 1/1  .* s  \(CPU: server [\d.]+, clients", done.stdout, re.MULTILINE))
+        == 2
+    )
+    assert re.search(r"^\| Redis, single commands, always \|", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--only", "foo"), "argument --only: no race `foo`; there are exact, shortcut, pipelined, claim"),
+        (("--rounds", "0"), "argument --rounds: 0 is not positive"),
+    ],
+)
+def test_what_is_no_race_is_refused(options: tuple[str, ...], complaint: str) -> None:
+    done = run(*options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].endswith(complaint)
 
 
 def test_a_purchase_is_of_those_who_bought() -> None:
@@ -69,5 +106,5 @@ def test_a_client_that_is_not_installed_is_named_before_the_first_run(tmp_path: 
 
 def test_the_page_in_docs_has_every_peer() -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
-    assert all(f"| {peer.name} |" in page for _, peers in RACES.values() for peer in peers)
+    assert all(f"| {peer.name} |" in page for name in PUBLISHED for peer in RACES[name][1])
     assert not re.search(r"Commit unknown", page)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def words_of(page: str) -> str:
 def value_at(line: dict[str, Any], key: str) -> Any:
     value: Any = line
     for part in key.split("/"):
-        value = value[part]
+        value = value[int(part)] if isinstance(value, list) else value[part]
     return value
 
 
@@ -176,14 +177,32 @@ def test_what_a_buyer_was_promised(
     page = page_of(tmp_path, log)
     assert said in words_of(page)
     assert ("Every sale was on disk" in page) == said.startswith("Every")
-    assert ("Time of a sync" in page) == syncs
+    assert ("<figcaption>Sync wait</figcaption>" in page) == syncs
 
 
 def test_the_servers_log_is_asked_until_the_last_sale(log: Lines) -> None:
     """However short the run: without it a herd of a tenth of a second had no groups to show."""
     commits = [line for line in log if line["kind"] == "commit"]
+    assert commits[0].keys() >= {"groups", "frames", "syncs", "sync_ms", "bytes"}
+    assert len(commits) > 1, "one point makes no line"
     assert commits[-1]["elapsed_ms"] >= max(line["elapsed_ms"] for line in log if line["kind"] == "sale")
-    assert sum(line["groups"] for line in commits if line["elapsed_ms"] > 0) > 0
+    wrote = sum(line["count"] for line in log if line.get("command") in ("TRYLOCK", "REPLACE", "UNLOCK"))
+    frames = sum(line["frames"] for line in commits if line["elapsed_ms"] > 0)
+    assert 200 <= frames <= wrote
+    assert 0 < sum(line["groups"] for line in commits if line["elapsed_ms"] > 0) <= frames
+
+
+def test_group_commit_is_in_commands_and_a_sync_by_syncs(tmp_path: Path, page: str, log: Lines) -> None:
+    """An earlier version's log has neither count: it shows sales, and time per group."""
+    assert "</i>commands per group</li>" in page
+    assert "</i>ms per sync</li>" in page
+    assert "fdatasync</li>" not in page
+    for line in log:
+        if line["kind"] == "commit":
+            del line["frames"], line["syncs"]
+    earlier = page_of(tmp_path, log)
+    assert "</i>sold per group</li>" in earlier
+    assert "</i>ms of syncs per group</li>" in earlier
 
 
 def test_redis_without_its_log_promises_nothing(tmp_path: Path, log: Lines) -> None:
@@ -232,7 +251,7 @@ def test_the_peak_is_a_rate(tmp_path: Path, log: Lines, wall: float, peak: str, 
     line_of(log, "final")["peak_qps"] = peak
     words = words_of(page_of(tmp_path, log))
     assert said in words
-    assert ("the peak above is of whole seconds" in words) == (wall > 1)
+    assert ("The peak above is of whole seconds" in words) == (wall > 1)
 
 
 def test_the_result_says_what_was_sold_and_when(page: str, log: Lines) -> None:
@@ -255,11 +274,32 @@ def test_the_result_says_what_was_sold_and_when(page: str, log: Lines) -> None:
 def test_the_last_tenth_is_as_wide_as_it_is(
     tmp_path: Path, log: Lines, end: float, expected: list[tuple[float, float, int]]
 ) -> None:
-    rest = [line for line in log if line["kind"] != "tenth"]
+    rest = [line for line in log if line["kind"] not in ("tenth", "hundredth")]
     tenths = [{"kind": "tenth", "from_ms": 100 * i, "reads": 10} for i in range(3)]
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps(line) + "\n" for line in [*rest, *tenths]))
     assert [(since, to, row["reads"]) for since, to, row in intervals(HerdLog(raw), end)] == expected
+
+
+def test_a_short_run_is_drawn_in_finer_steps(tmp_path: Path, log: Lines) -> None:
+    """Of a run below a second tenths would be a dot or two."""
+    page, wall = page_of(tmp_path, log), line_of(log, "totals")["wall_seconds"]
+    fine = [line for line in log if line["kind"] == "hundredth"]
+    assert len(fine) == math.ceil(wall * 100)
+    (path,) = re.findall(r'figcaption>Throughput.*?d="([^"]*)"', page)
+    assert path.count("L") >= len(fine) - 2
+    assert sum(line["commands"] for line in fine) == line_of(log, "totals")["commands_total"]
+    assert "Hundredths of a second" in words_of(page)
+    log = [line for line in log if line["kind"] != "hundredth"]
+    assert "Tenths of a second" in words_of(page_of(tmp_path, log))
+
+
+def test_no_conflicts_are_said_to_be_none(tmp_path: Path, log: Lines) -> None:
+    for line in log:
+        if "lock_conflicts" in line and line["kind"] in ("tenth", "hundredth"):
+            line["lock_conflicts"] = 0
+    words = words_of(page_of(tmp_path, log))
+    assert re.search(r"Conflicts: lock conflicts none raw\.jsonl, lines", words)
 
 
 def test_a_line_is_broken_where_it_has_no_value() -> None:
@@ -297,7 +337,7 @@ def test_a_run_that_is_not_right_says_so(tmp_path: Path, log: Lines) -> None:
 
 
 def test_a_run_in_which_nobody_could_begin_has_a_page(tmp_path: Path, log: Lines) -> None:
-    log = [line for line in log if line["kind"] not in ("sale", "commit", "tenth")]
+    log = [line for line in log if line["kind"] not in ("sale", "commit", "tenth", "hundredth")]
     log.append({"kind": "tenth", "from_ms": 0, "reads": 0, "updates": 0, "commands": 0, "sold": 0})
     for line in log:
         if line["kind"] in ("command", "purchase"):

@@ -83,6 +83,20 @@ def test_nothing_is_too_wide_or_too_small_to_read(run: Path, browser: Browser, s
     assert min(browser.run(f"return {shares}")) > 0.6
 
 
+def test_a_remark_stands_beside_its_line_or_below_it(run: Path, browser: Browser) -> None:
+    """On a phone below, further in than its line; lines that are broken stay within their indent."""
+    remark = (
+        "const beside = document.querySelector('pre .beside'), row = beside.parentElement;"
+        "const range = document.createRange(); range.selectNode(row.firstChild);"
+        "const first = range.getBoundingClientRect(), box = beside.getBoundingClientRect();"
+        "return [box.top >= first.bottom - 1, box.left > first.left, beside.textContent]"
+    )
+    for (width, height), is_below in zip(SIZES, (True, False), strict=True):
+        browser.resize(width, height)
+        browser.open((run / "report.html").as_uri())
+        assert browser.run(remark) == [is_below, True, "# 64 at most"]
+
+
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_the_map_has_each_seat_in_whole_pixels(
     run: Path, log: list[dict[str, Any]], browser: Browser, size: tuple[int, int]

@@ -45,6 +45,12 @@ def lines(
     return _figure(title, parts, [one.name for one in series], HEIGHT, source, note)
 
 
+def nothing(title: str, source: str) -> str:
+    """In the place of a picture that would be a line at 0."""
+    told = f'<p class="none">none</p><p class="source">{html.escape(source)}</p>'
+    return f"<figure><figcaption>{html.escape(title)}</figcaption>{told}</figure>"
+
+
 def ranges(
     title: str, rows: Sequence[tuple[str, Sequence[float]]], labels: Sequence[str], source: str
 ) -> str:
@@ -53,7 +59,7 @@ def ranges(
     values = [value for _, row in rows for value in row if value > 0]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     high = max(high, low + 1)
-    height = ROW * len(rows)
+    height, step = ROW * len(rows), 1 + (high - low) // 6  # as many labels as a phone has room for
 
     def at(value: float) -> float:
         return (math.log10(max(value, 10**low)) - low) / (high - low) * 100
@@ -62,7 +68,8 @@ def ranges(
     for power in range(low, high + 1):
         x = f"{at(10**power):.2f}%"
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{height}"/>')
-        parts.append(f'<text x="{x}" y="{height + 18}" text-anchor="middle">{_time(10**power)}</text>')
+        if (power - low) % step == 0:
+            parts.append(f'<text x="{x}" y="{height + 18}" text-anchor="middle">{_time(10**power)}</text>')
     for number, (name, row) in enumerate(rows):
         y = ROW * number + ROW // 2
         ends = f'x1="{at(row[0]):.2f}%" x2="{at(row[-1]):.2f}%"'

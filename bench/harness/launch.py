@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Server:
     directory: Path
     process: subprocess.Popen[bytes]
     stop_signal: int = signal.SIGTERM
+    settings: Mapping[str, str] = field(default_factory=dict)  # all that was set, but for places and ports
 
     @property
     def pid(self) -> int:
@@ -74,12 +75,12 @@ def klani(
     directory: Path, *options: str, appendfsync: str = "always", unixsocket: Path | None = None
 ) -> Server:
     """A klani-resp server of this checkout on `directory`, ready to serve."""
-    port = free_port()
+    port, settings = free_port(), {"appendfsync": appendfsync}
     command = [sys.executable, "-m", "klani_resp", "--port", str(port), "--dir", str(directory)]
-    command += ["--appendfsync", appendfsync, *options]
+    command += [*_flags(settings), *options]
     if unixsocket is not None:
         command += ["--unixsocket", str(unixsocket)]
-    return start("klani-resp", command, directory, port, unixsocket)
+    return start("klani-resp", command, directory, port, unixsocket, settings=settings)
 
 
 def redis(
@@ -91,11 +92,16 @@ def redis(
         raise LaunchError("redis-server is not installed; on Debian: apt-get install redis-server")
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
-    command += ["--appendonly", "yes", "--appendfsync", appendfsync, *options]
+    settings = {"save": "", "appendonly": "yes", "appendfsync": appendfsync}
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory)]
+    command += [*_flags(settings), *options]
     if unixsocket is not None:
         command += ["--unixsocket", str(unixsocket)]
-    return start("redis-server", command, directory, port, unixsocket)
+    return start("redis-server", command, directory, port, unixsocket, settings=settings)
+
+
+def _flags(settings: Mapping[str, str]) -> list[str]:
+    return [part for name, value in settings.items() for part in (f"--{name}", value)]
 
 
 def _ticks_of(pid: int) -> tuple[int, int]:
@@ -121,6 +127,7 @@ def start(
     ready: Callable[[], bool] | None = None,
     stop_signal: int = signal.SIGTERM,
     as_user: Mapping[str, Any] | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Server:
     """The process, once `ready` says so; unless told that is when it answers PING. Its output goes to a file
     beside `directory`."""
@@ -128,17 +135,32 @@ def start(
     log_path = directory.parent / f"{directory.name}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **(as_user or {})
+            command,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # a Ctrl-C is ours, and the server ends when we end it
+            **(as_user or {}),
         )
-    server = Server(name, "127.0.0.1", port, unixsocket, directory, process, stop_signal)
+    server = Server(name, "127.0.0.1", port, unixsocket, directory, process, stop_signal, settings or {})
+    try:
+        _wait_until_ready(server, log_path, ready)
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def _wait_until_ready(server: Server, log_path: Path, ready: Callable[[], bool] | None) -> None:
+    name, process = server.name, server.process
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise LaunchError(f"{name} ended with {process.returncode}: {log_path.read_text()[-2000:]}")
-        if ready() if ready is not None else _answers_ping(port):
-            return server
+        if ready() if ready is not None else _answers_ping(server.port):
+            return
         time.sleep(0.02)
-    server.stop()
     raise LaunchError(f"{name} was not ready in {START_SECONDS_MAX:.0f} s: {log_path.read_text()[-2000:]}")
 
 

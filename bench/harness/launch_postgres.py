@@ -18,6 +18,7 @@ from bench.harness import host, launch
 USER = "postgres"  # whom a server that root starts runs as, for it refuses to be root
 DEBIAN_PROGRAMS = Path("/usr/lib/postgresql")
 SHARED_BUFFERS_MAX_MIB = 1024
+PLACES = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
 
 
 def program(name: str) -> str | None:
@@ -36,13 +37,14 @@ def postgres(wanted: Path, *options: str, connections: int = 128) -> Iterator[la
     initdb, server, ready = (_required(name) for name in ("initdb", "postgres", "pg_isready"))
     with _directory(wanted) as (directory, as_user):
         flags = ["--auth=trust", f"--username={USER}", "--locale=C", "--encoding=UTF8", "-D", str(directory)]
-        made = subprocess.run(
+        initialised = subprocess.run(
             [initdb, *flags], capture_output=True, text=True, check=False, cwd="/", **as_user
         )
-        if made.returncode:
-            raise launch.LaunchError(f"initdb: {made.stderr[-2000:]}")
+        if initialised.returncode:
+            raise launch.LaunchError(f"initdb: {initialised.stderr[-2000:]}")
         port = launch.free_port()
-        told = [part for setting in settings(connections) for part in ("-c", setting)]
+        made = settings(connections)
+        told = [part for name, value in (PLACES | made).items() for part in ("-c", f"{name}={value}")]
         check = [ready, "-q", "-h", "127.0.0.1", "-p", str(port)]
         running = launch.start(
             "postgres",
@@ -52,6 +54,7 @@ def postgres(wanted: Path, *options: str, connections: int = 128) -> Iterator[la
             ready=lambda: subprocess.run(check, check=False).returncode == 0,
             stop_signal=signal.SIGINT,  # "fast": it does not wait for clients to leave
             as_user=as_user,
+            settings=made,
         )
         try:
             yield running
@@ -59,23 +62,21 @@ def postgres(wanted: Path, *options: str, connections: int = 128) -> Iterator[la
             running.stop()
 
 
-def settings(connections: int) -> list[str]:
+def settings(connections: int) -> dict[str, str]:
     """Durable as it comes; memory and checkpoints as the documentation advises for a server of its own."""
     memory_mib = host.memory_bytes() >> 20
-    return [
-        "listen_addresses=127.0.0.1",
-        "unix_socket_directories=",
-        f"max_connections={connections + 16}",
-        "fsync=on",
-        "synchronous_commit=on",
-        "full_page_writes=on",
-        f"shared_buffers={min(memory_mib // 4, SHARED_BUFFERS_MAX_MIB)}MB",
-        f"effective_cache_size={memory_mib // 2}MB",
-        "random_page_cost=1.1",
-        "max_wal_size=4GB",
-        "checkpoint_timeout=15min",
-        "jit=off",
-    ]
+    return {
+        "max_connections": f"{connections + 16}",
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "full_page_writes": "on",
+        "shared_buffers": f"{min(memory_mib // 4, SHARED_BUFFERS_MAX_MIB)}MB",
+        "effective_cache_size": f"{memory_mib // 2}MB",
+        "random_page_cost": "1.1",
+        "max_wal_size": "4GB",
+        "checkpoint_timeout": "15min",
+        "jit": "off",
+    }
 
 
 def _required(name: str) -> str:

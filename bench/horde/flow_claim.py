@@ -13,9 +13,8 @@ from bench.horde.wire import Args, Backoff, Wire, Worker
 
 KIND = Kind(
     commands=("CLAIM",),
-    reads=(),
-    updates=("CLAIM",),
     events=("busy", "sold_out"),
+    refused=("busy",),
     conflict="busy",
     left=("sold_out",),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -13,13 +14,18 @@ from bench.horde.wire import Args, Backoff, Wire, Worker
 
 KIND = Kind(
     commands=("HOLD", "CONFIRM", "RELEASE"),
-    reads=(),
-    updates=("HOLD", "CONFIRM", "RELEASE"),
     events=("busy", "confirmed", "released", "expired", "resold", "sold_out"),
+    refused=("busy", "resold"),
     conflict="busy",
     left=("released", "expired", "sold_out"),
     sells_all=True,
 )
+
+
+def users_min(options: Options) -> int:
+    """Fewer do not buy all, of whom only some pay. How many come to each rank is chance: beside few seats of
+    a rank a few more are wanted."""
+    return math.ceil(options.seats / options.confirm_rate)
 
 
 class Holds:

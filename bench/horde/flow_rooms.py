@@ -9,9 +9,8 @@ from bench.horde.wire import Wire
 
 KIND = Kind(
     commands=("CLAIM",),
-    reads=(),
-    updates=("CLAIM",),
     events=("busy", "hotel_full", "sold_out"),
+    refused=("busy",),
     conflict="busy",
     left=("sold_out",),
     sells_all=True,

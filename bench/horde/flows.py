@@ -17,7 +17,8 @@ ALL_ENGINES = ("klani", "redis", "postgres", "sqlite")
 
 @dataclass(frozen=True)
 class Flow:
-    """`words` makes the arguments of commands, which a process's workers share; `defaults` are options'."""
+    """`words` makes the arguments of commands, which a process's workers share; `defaults` are options'.
+    Fewer than `users_min` leave something that a flow is to sell out."""
 
     kind: Kind
     engines: tuple[str, ...]
@@ -25,6 +26,7 @@ class Flow:
     worker: Callable[[int, Options, Any, Wire, Tally], Worker]
     goods: Goods = SEATS
     defaults: dict[str, int] = field(default_factory=dict)
+    users_min: Callable[[Options], int] = lambda options: 1
 
 
 _SEED = Flow(SEED, ("klani", "redis"), verbs_of, SeedWorker)
@@ -32,7 +34,13 @@ FLOWS = {
     "exact": _SEED,
     "pipelined": _SEED,
     "claim": Flow(flow_claim.KIND, ALL_ENGINES, flow_claim.claims_of, flow_claim.ClaimWorker),
-    "hold": Flow(flow_hold.KIND, ("klani",), flow_hold.Holds, flow_hold.HoldWorker),
+    "hold": Flow(
+        flow_hold.KIND,
+        ("klani",),
+        flow_hold.Holds,
+        flow_hold.HoldWorker,
+        users_min=flow_hold.users_min,
+    ),
     "rooms": Flow(
         flow_rooms.KIND,
         ALL_ENGINES,
@@ -40,5 +48,6 @@ FLOWS = {
         flow_rooms.RoomsWorker,
         ROOMS,
         {"users": 1000, "seats": 1000, "ranks": 20, "workers": 16},
+        users_min=lambda options: options.seats,
     ),
 }

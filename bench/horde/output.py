@@ -1,9 +1,12 @@
 """What a herd shows and leaves behind: live progress, one line a second, the raw log, a readable result.
 
-The raw log is JSON lines; `kind` says what a line is: start, host, second, tenth (of a second), commit (what
-the server's log did between two questions), command, purchase (of those who bought: from their first call to
-their sale), event, sale, failure, verification, server, totals, final. The lines of `second` and `tenth` are
-exact, by each command's own end; the ones printed meanwhile are what the workers had published by then.
+The raw log is JSON lines; `kind` says what a line is: start, host, second, tenth and hundredth (of a
+second; the latter of runs below one), commit (what the server's log did between two questions), command,
+purchase (of those who bought: from their first call to their sale), event, sale, failure, verification,
+server, totals, final. The lines of seconds and their parts are exact, by each command's own end; the ones
+printed meanwhile are what the workers had published by then. Commands there are all that the server
+answered, also with a refusal (`refused` of totals, by its event); the lines of `command` are of those that
+it did not refuse.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.horde.final import final_line
+from bench.horde.final import UNREAD, final_line
 from bench.horde.flows import FLOWS
 from bench.horde.options import Options
+from bench.horde.raw_log import HOST, INTERVALS_MS, RAW_LOG, REPORT, RESULT
 from bench.horde.stats import Outcome, merged, per_interval, per_second, summary
 from bench.horde.workers import HerdRecord
 
@@ -28,9 +32,6 @@ try:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 except ImportError:  # nothing but redis need be there
     Progress = None  # type: ignore[assignment,misc]
-
-RAW_LOG = "raw.jsonl"
-TENTH_MS = 100
 
 
 class Live:
@@ -65,11 +66,9 @@ class Live:
         fresh = {name: total[name] - before for name, before in zip(kind.columns, self._last, strict=True)}
         self._last = counts
         left = "".join(f" {name}={total[name]}" for name in kind.left)
-        line = (
-            f"sample second={second + 1} qps={fresh['reads'] + fresh['updates']} reads={fresh['reads']} "
-            f"updates={fresh['updates']} commands={fresh['commands']} "
-            f"{kind.conflict}={fresh[kind.conflict]} sold={total['sold']}{left}"
-        )
+        counts_of = "".join(f"{name}={fresh[name]} " for name in (*kind.sums, "commands", kind.conflict))
+        qps = sum(fresh[name] for name in kind.rated)
+        line = f"sample second={second + 1} qps={qps} {counts_of}sold={total['sold']}{left}"
         if self._progress is None:
             print(line, flush=True)
             return
@@ -84,6 +83,8 @@ class RawLog:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.path = directory / RAW_LOG
+        for name in (REPORT, RESULT, HOST):  # an earlier run's must not stand beside this one's lines
+            (directory / name).unlink(missing_ok=True)
         self._file = self.path.open("w", encoding="utf-8")
 
     def line(self, kind: str, **facts: Any) -> None:
@@ -118,9 +119,8 @@ def result_of(
     tally, kind = outcome.tally, outcome.tally.kind
     seconds = per_second(tally, outcome.wall_seconds)
     latencies = {
-        name: summary(merged(tally.took_us, commands))
-        for name, commands in (("read", kind.reads), ("update", kind.updates))
-        if commands
+        name.removesuffix("s"): summary(merged(tally.took_us, commands))
+        for name, commands in kind.sums.items()
     }
     line = final_line(options.flow, outcome)
     return {
@@ -132,7 +132,8 @@ def result_of(
         "sold": outcome.sold,
         "verified_sold": outcome.stored.verified_sold,
         "round_trips": tally.round_trips,
-        "commands_total": tally.count(),
+        "commands_total": tally.answered(),
+        "refused": {name: tally.event(name) for name in kind.refused},
         "commands": {name: summary(tally.took_us[name]) for name in kind.commands},
         "latencies_us": latencies,
         "purchases_us": summary(tally.sold_us),
@@ -157,12 +158,14 @@ def write_result(
     result: dict[str, Any],
     outcome: Outcome,
     record: HerdRecord,
-    commits: Iterable[dict[str, int]],
+    commits: Iterable[dict[str, float]],
 ) -> None:
     for row in result["seconds"]:
         log.line("second", **row)
-    for number, row in enumerate(per_interval(outcome.tally, outcome.wall_seconds, TENTH_MS)):
-        log.line("tenth", from_ms=number * TENTH_MS, **row)
+    for kind, interval_ms in INTERVALS_MS.items():
+        if kind == "tenth" or outcome.wall_seconds < 1:
+            for number, row in enumerate(per_interval(outcome.tally, outcome.wall_seconds, interval_ms)):
+                log.line(kind, from_ms=number * interval_ms, **row)
     for row in commits:
         log.line("commit", **row)
     for name, latencies in result["commands"].items():
@@ -184,6 +187,7 @@ def write_result(
         "sold",
         "round_trips",
         "commands_total",
+        "refused",
         "clients_cpu_seconds",
         "double_sold",
         "problems",
@@ -191,7 +195,7 @@ def write_result(
     )
     log.line("totals", **{name: result[name] for name in totals})
     log.line("final", line=result["final_line"], **result["final"])
-    log.file("result.json", result)
+    log.file(RESULT, result)
     log.flush()
 
 
@@ -208,11 +212,17 @@ def readable(options: Options, result: dict[str, Any]) -> Iterator[str]:
         figures = f"{row['p50']:>9}{row['p90']:>9}{row['p99']:>9}{row['p99.9']:>10}{row['max']:>9}"
         yield f"{name:<10}{row['count']:>9}{figures}"
     rate = result["commands_total"] / wall if wall else 0.0
-    yield f"{result['commands_total']} commands in {result['round_trips']} round trips: {rate:.0f} commands/s"
+    refusals = ", ".join(f"{name} {count}" for name, count in result["refused"].items() if count)
+    refused = f" (refused: {refusals})" if refusals else ""
+    counted = f"{result['commands_total']} commands{refused} in {result['round_trips']} round trips"
+    yield f"{counted}: {rate:.0f} commands/s"
     yield ", ".join(f"{name} {count}" for name, count in result["events"].items())
     yield f"CPU: clients {result['clients_cpu_seconds']:.2f} s{_server_cpu(result['server'])}"
-    yield f"storage re-read: {', '.join(f'{name} {value}' for name, value in result['verification'].items())}"
     verified = result["verified_sold"]
+    if verified is None:
+        verified = UNREAD
+    else:
+        yield f"storage re-read: {', '.join(f'{name} {n}' for name, n in result['verification'].items())}"
     yield f"sold {result['sold']}, verified {verified}, sold twice {len(result['double_sold'])}"
     for problem in result["problems"]:
         yield f"PROBLEM: {problem}"

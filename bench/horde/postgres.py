@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from time import perf_counter_ns
 from typing import Any
 
+from bench.harness import launch_postgres
 from bench.horde.options import BOOKED, Goods, Options
 from bench.horde.stats import Stored, Tally
 from bench.horde.store import Recount, StoreProblem, seat_row
@@ -25,10 +26,8 @@ except ImportError as missing:
 
 USER = "postgres"  # of the server that launch.postgres starts, and its database
 _CLAIM = b"claim"
-SETTINGS = (
-    *("server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_sync_method"),
-    *("shared_buffers", "max_wal_size", "commit_delay", "autovacuum"),
-)
+# What our own server is told, whatever server it is; and what more bears on durability and speed.
+SHOWN = ("server_version", *launch_postgres.settings(0), "wal_sync_method", "commit_delay", "autovacuum")
 
 
 def connect(options: Options) -> psycopg.Connection[tuple[Any, ...]]:
@@ -101,8 +100,11 @@ class PostgresStore:
 
     def facts(self) -> dict[str, Any]:
         with _connected(self._options) as connection:
-            shown = {name: connection.execute(f"SHOW {name}").fetchone() for name in SETTINGS}
+            shown = {name: connection.execute(f"SHOW {name}").fetchone() for name in SHOWN}
         return {name: row[0] for name, row in shown.items() if row is not None}
+
+    def settings(self) -> dict[str, str]:
+        return {}
 
     def prepare(self, options: Options, drop: bool) -> Options:
         goods = options.goods

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Line = dict[str, Any]
+INTERVALS_MS = {"hundredth": 10, "tenth": 100}  # of the lines of these kinds, the finest first
+RAW_LOG, RESULT, HOST, REPORT = "raw.jsonl", "result.json", "host.json", "report.html"  # what a run leaves
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,24 @@ def reckoned(value: Any, *figures: Figure) -> Figure:
     return Figure(value, tuple(source for figure in figures for source in figure.sources))
 
 
+def _parsed(text: str) -> Line | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) and "kind" in line else None
+
+
 class HerdLog:
     """Raises ValueError for a log that is none, or that a run did not come to the end of."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines: dict[str, list[tuple[int, Line]]] = {}
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            line = json.loads(text)
+        for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            line = _parsed(text)
+            if line is None:
+                raise ValueError(f"{path}, line {number}: torn, or no line of a raw log: {text[:60]}")
             self._lines.setdefault(line["kind"], []).append((number, line))
         for kind in ("start", "host", "second", "verification", "totals", "final"):
             if kind not in self._lines:
@@ -62,6 +74,17 @@ class HerdLog:
                 spans.append(f"{place} (kind {kind})")
         return f"{self.path.name}, {', '.join(spans)}"
 
+    def places(self, numbers: Sequence[int]) -> str:
+        """These lines, in words; `numbers` ascend. Neighbours are told together."""
+        runs: list[list[int]] = []
+        for number in numbers:
+            if runs and number == runs[-1][1] + 1:
+                runs[-1][1] = number
+            else:
+                runs.append([number, number])
+        told = [f"{first:,}" if first == last else f"{first:,} - {last:,}" for first, last in runs]
+        return f"{self.path.name}, {'line' if len(numbers) == 1 else 'lines'} {', '.join(told)}"
+
     def figure(self, kind: str, key: str, where: Callable[[Line], bool] = lambda line: True) -> Figure:
         """The first line of this kind that fits, and of it the value at `key` (`a/b` goes into a map)."""
         number, line = next((number, line) for number, line in self._lines[kind] if where(line))
@@ -71,6 +94,14 @@ class HerdLog:
                 raise ValueError(f"{self.path}: no {key} in line {number}: an earlier version's log?")
             value = value[part]
         return Figure(value, ((number, key),))
+
+    def each(self, kind: str, key: str) -> list[Figure]:
+        """The values of a list."""
+        whole = self.figure(kind, key)
+        return [
+            Figure(value, tuple((line, f"{name}/{number}") for line, name in whole.sources))
+            for number, value in enumerate(whole.value)
+        ]
 
     def has(self, kind: str, key: str) -> bool:
         """Whether the first line of this kind has this key."""

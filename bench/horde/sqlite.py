@@ -85,6 +85,9 @@ class SqliteStore:
             shown = {name: str(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in PRAGMAS}
         return {"sqlite_version": sqlite3.sqlite_version} | shown
 
+    def settings(self) -> dict[str, str]:
+        return dict(PRAGMAS)
+
     def prepare(self, options: Options, drop: bool) -> Options:
         goods = options.goods
         with _connected(options) as connection:

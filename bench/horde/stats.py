@@ -20,23 +20,28 @@ class Kind:
     """What the record of a flow is made of."""
 
     commands: tuple[str, ...]
-    reads: tuple[str, ...]
-    updates: tuple[str, ...]
     events: tuple[str, ...]
+    refused: tuple[str, ...]  # the events that are errors the server answered: commands, but no samples
     conflict: str  # the event that one must ask again after
     left: tuple[str, ...]  # the events that a user leaves with who buys nothing
+    sums: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of commands that are counted together
     sells_all: bool = False  # nothing may be left at the end
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What is counted per second."""
-        return ("reads", "updates", "commands", "sold", *self.events)
+        return (*self.sums, "commands", "sold", *self.events)
+
+    @property
+    def rated(self) -> tuple[str, ...]:
+        """The columns that QPS are of: the seed's reads and updates, elsewhere all that was answered."""
+        return tuple(self.sums) or ("commands",)
 
 
 SEED = Kind(
     commands=("INTERSECT", "TRYLOCK", "SEEK", "REPLACE", "UNLOCK"),
-    reads=("INTERSECT", "SEEK"),
-    updates=("REPLACE",),
+    sums={"reads": ("INTERSECT", "SEEK"), "updates": ("REPLACE",)},
+    refused=("lease_lost",),
     events=("lock_conflicts", "already_sold", "no_ticket", "lease_lost", "exhausted"),
     conflict="lock_conflicts",
     left=("no_ticket",),
@@ -71,16 +76,19 @@ class Tally:
     def event(self, name: str) -> int:
         return len(self.events_ms[name])
 
-    def count(self, commands: Iterable[str] | None = None) -> int:
-        """How many of these commands, or of all, were answered."""
-        wanted = self.kind.commands if commands is None else commands
-        return sum(len(self.took_us[command]) for command in wanted)
+    def count(self, commands: Iterable[str]) -> int:
+        """How many of these commands were done, not refused."""
+        return sum(len(self.took_us[command]) for command in commands)
+
+    def answered(self) -> int:
+        """How many commands were answered, with a refusal too."""
+        return self.count(self.kind.commands) + sum(map(self.event, self.kind.refused))
 
     def snapshot(self) -> list[int]:
         """Counts in the order of the kind's columns."""
-        kind = self.kind
-        row = [self.count(kind.reads), self.count(kind.updates), self.count(), len(self.sold_seat)]
-        return row + [len(self.events_ms[name]) for name in kind.events]
+        row = [self.count(commands) for commands in self.kind.sums.values()]
+        row += [self.answered(), len(self.sold_seat)]
+        return row + [len(self.events_ms[name]) for name in self.kind.events]
 
     def add(self, other: Tally) -> None:
         pairs = (
@@ -141,10 +149,11 @@ def per_interval(tally: Tally, wall_seconds: float, interval_ms: int) -> list[di
     rows = []
     for number in range(max(1, math.ceil(wall_seconds * 1000 / interval_ms))):
         row = {
-            "reads": sum(by_command[name][number] for name in kind.reads),
-            "updates": sum(by_command[name][number] for name in kind.updates),
-            "commands": sum(counts[number] for counts in by_command.values()),
+            name: sum(by_command[command][number] for command in commands)
+            for name, commands in kind.sums.items()
         }
+        row["commands"] = sum(counts[number] for counts in by_command.values())
+        row["commands"] += sum(columns[name][number] for name in kind.refused)
         rows.append(row | {name: counts[number] for name, counts in columns.items()})
     return rows
 
@@ -153,9 +162,9 @@ def _intervals(moments_ms: array[int], interval_ms: int) -> Counter[int]:
     return Counter(moment // interval_ms for moment in moments_ms)
 
 
-def peak_qps(seconds: Iterable[Mapping[str, int]]) -> int:
-    """Reads and updates of the best second; one that the end cut short counts only what it has."""
-    return max((row["reads"] + row["updates"] for row in seconds), default=0)
+def peak_qps(seconds: Iterable[Mapping[str, int]], rated: Sequence[str]) -> int:
+    """The sum of these columns in the best second; one that the end cut short counts only what it has."""
+    return max((sum(row[name] for name in rated) for row in seconds), default=0)
 
 
 @dataclass(frozen=True)
@@ -178,13 +187,18 @@ class Books:
 
 @dataclass(frozen=True)
 class Stored:
-    """What was re-read from storage after the storm."""
+    """What was re-read from storage after the storm. Where it could not be, `verified_sold` is None, and the
+    only complaint says why."""
 
-    verified_sold: int
+    verified_sold: int | None
     buyers: dict[int, int]  # of every row that is booked
     rows: int
     complaints: tuple[str, ...] = ()  # what the store's own verification found wrong
     details: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def unread(cls, why: object) -> Stored:
+        return cls(None, {}, 0, (f"storage could not be re-read: {why}",))
 
 
 @dataclass(frozen=True)
@@ -205,12 +219,21 @@ class Outcome:
 
     def problems(self) -> list[str]:
         found = list(self.stored.complaints)
-        if self.sold != self.stored.verified_sold:
-            found.append(f"sold {self.sold} != verified_sold {self.stored.verified_sold}")
+        if self.stored.verified_sold is not None:
+            found += self._differences(self.stored.verified_sold)
         if self.books.double_sold:
             found.append(f"{len(self.books.double_sold)} seats sold twice: {_some(self.books.double_sold)}")
         if self.failed_workers:
             found.append(f"{self.failed_workers} workers failed")
+        else:
+            found += self._unfinished()
+        return found
+
+    def _differences(self, verified_sold: int) -> list[str]:
+        """Between the books and storage."""
+        found = []
+        if self.sold != verified_sold:
+            found.append(f"sold {self.sold} != verified_sold {verified_sold}")
         wrong = sorted(
             seat
             for seat in self.books.buyers.keys() | self.stored.buyers.keys()
@@ -220,9 +243,14 @@ class Outcome:
             found.append(f"{len(wrong)} seats whose stored buyer is not the one in the books: {_some(wrong)}")
         if self.stored.rows != self.seats:
             found.append(f"{self.stored.rows} rows in storage, not {self.seats}")
+        return found
+
+    def _unfinished(self) -> list[str]:
+        """What workers that came to their end left undone; of one that failed nothing else is expected."""
+        found = []
         kind = self.tally.kind
         served = self.sold + sum(self.tally.event(name) for name in kind.left)
-        if not self.failed_workers and served != self.users:
+        if served != self.users:
             found.append(f"{served} users were served, not {self.users}")
         if kind.sells_all and self.sold != self.seats:
             found.append(f"{self.seats - self.sold} of {self.seats} were not sold")

@@ -28,6 +28,9 @@ class Store(Protocol):
     def facts(self) -> dict[str, Any]:
         """The server's version and what it says of its durability."""
 
+    def settings(self) -> dict[str, str]:
+        """What its own connections set; none where the server's count."""
+
     def prepare(self, options: Options, drop: bool) -> Options:
         """Creates and loads the table; answers the options with what the flows need besides."""
 
@@ -105,6 +108,9 @@ class _RedisFacts:
 
     def facts(self) -> dict[str, Any]:
         return host.server_info(self._client)
+
+    def settings(self) -> dict[str, str]:
+        return {}
 
 
 class KlaniStore(_RedisFacts):

@@ -35,7 +35,8 @@ class Wire:
         self._tally = tally
 
     def call(self, command: str, args: Args) -> Any:
-        """One command in one round trip; its reply. Raises its client's exceptions, which are no samples."""
+        """One command in one round trip; its reply. Raises its client's exceptions, which are no samples:
+        a refusal is counted by the event that the worker makes of it (`Kind.refused`)."""
         raise NotImplementedError
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ progress display, so the workers pay nothing for it.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import signal
@@ -62,9 +63,13 @@ class _Shared:
 
 
 def run_herd(
-    options: Options, on_second: Callable[[int, list[int]], None], stall_seconds: float
+    options: Options,
+    on_release: Callable[[], None],
+    on_second: Callable[[int, list[int]], None],
+    stall_seconds: float,
 ) -> HerdRecord:
-    """Runs all workers to their end. `on_second(second, counts so far)` is called once a second meanwhile.
+    """Runs all workers to their end. `on_release()` is called when they are let loose, and once a second from
+    then on `on_second(second, counts so far)`.
 
     A herd that does nothing for `stall_seconds` is ended; its workers count as failed.
     """
@@ -83,12 +88,14 @@ def run_herd(
             process = context.Process(
                 target=_run_process, args=(number, options, shared, theirs), daemon=True
             )
-            process.start()
+            with _interrupts_held():
+                process.start()
             theirs.close()
             processes[ours] = (process, len(_workers_of(number, options)))
         shared.ready.wait()
         shared.origin_ns.value = time.perf_counter_ns()
         shared.release.wait()
+        on_release()
         return _collect(kind, processes, shared, on_second, stall_seconds)
     finally:
         for process, _ in processes.values():
@@ -167,8 +174,18 @@ class _Thread:
     ended_ns: int = 0
 
 
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Who is started meanwhile never hears of Ctrl-C, not even before its first line: it is the first
+    process's, which ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _run_process(number: int, options: Options, shared: _Shared, results: Pipe) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the first process's, which ends the others
     ranks = rank_of_users(options)
     flow = FLOWS[options.flow]
     words = flow.words(options)

@@ -8,58 +8,68 @@ import json
 import struct
 from bisect import bisect
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
-from bench.harness.charts import Series, lines, ranges
-from bench.horde.raw_log import Figure, HerdLog, Line
+from bench.harness.charts import Series, lines, nothing, ranges
+from bench.horde.raw_log import INTERVALS_MS, Figure, HerdLog, Line
 from bench.page.run import PROSE, TEXT, Run
 
 PERCENTILES = ("p50", "p90", "p99", "p99.9")
 COLUMNS = ("count", *PERCENTILES, "max")
 SUMS = ("read", "update")  # of verbs; a sum of one is its double
-TENTH_MS = 100
 
 Interval = tuple[float, float, Line]  # from, to (seconds), counts
 
 
 def over_time(run: Run) -> Iterator[str]:
     log, end = run.log, run.seconds
-    tenths = intervals(log, end)
-    source = log.span("tenth")
-    note = PROSE["tenths"] if end >= 1 else PROSE["tenths_only"]
+    fine = finest(log)
+    rows = intervals(log, end)
+    source = log.span(fine)
+    note = " ".join(
+        (run.say(PROSE["commands"]), TEXT["intervals"][fine], PROSE["rated" if end >= 1 else "whole"])
+    )
 
     def rate(name: str) -> list[tuple[float, float | None]]:
-        return [((since + to) / 2, row[name] / (to - since)) for since, to, row in tenths]
+        return [((since + to) / 2, row.get(name, 0) / (to - since)) for since, to, row in rows]
 
-    shown = [
-        Series(name, rate(name)) for name in ("reads", "updates") if any(row[name] for *_, row in tenths)
-    ]
     commands = Series("all commands", rate("commands"))
+    # An earlier version's log calls everything updates where there is but one kind of command.
+    sums = [Series(name, rate(name)) for name in ("reads", "updates")]
+    shown = [one for one in sums if any(y for _, y in one.points) and one.points != commands.points]
     yield '<h2>Over time</h2><div class="charts">'
     yield lines("Throughput", [*shown, commands], end, "per second", source, note)
     sold, total = [(0.0, 0.0)], 0
-    for _, to, row in tenths:
+    for _, to, row in rows:
         total += row["sold"]
         sold.append((to, total))
     yield lines(
         f"{run.sold_key.title()} so far", [Series(run.sold_key, sold)], end, run.words["seats"], source
     )
     for conflict in ("lock_conflicts", "busy"):
-        if any(row.get(conflict) for *_, row in tenths):
-            name = conflict.replace("_", " ")
+        name = conflict.replace("_", " ")
+        if any(row.get(conflict) for *_, row in rows):
             yield lines(f"Conflicts: {name}", [Series(name, rate(conflict))], end, "per second", source)
+        elif any(conflict in row for *_, row in rows):
+            yield nothing(f"Conflicts: {name}", source)
     yield from _group_commit(run)
     yield "</div>"
 
 
+def finest(log: HerdLog) -> str:
+    """The kind of lines that charts are drawn from."""
+    return next((kind for kind in INTERVALS_MS if log.has(kind, "from_ms")), "tenth")
+
+
 def intervals(log: HerdLog, end: float) -> list[Interval]:
-    """Tenths of a second, the last one as long as the run went on. When that is less than half a tenth it is
-    one with the tenth before: a handful of commands in a few milliseconds make no rate."""
+    """The finest that the log has, the last one as long as the run went on. When that is less than half of
+    one it is one with the one before: a handful of commands in a few milliseconds make no rate."""
+    kind = finest(log)
+    interval_ms = INTERVALS_MS[kind]
     found: list[Interval] = []
-    for line in log.lines("tenth"):
+    for line in log.lines(kind):
         counts = {name: count for name, count in line.items() if name not in ("kind", "from_ms")}
-        since, to = line["from_ms"] / 1000, min((line["from_ms"] + TENTH_MS) / 1000, end)
-        if found and to - since < TENTH_MS / 2000:
+        since, to = line["from_ms"] / 1000, min((line["from_ms"] + interval_ms) / 1000, end)
+        if found and to - since < interval_ms / 2000:
             since, _, before = found.pop()
             counts = {name: before[name] + count for name, count in counts.items()}
         found.append((since, to, counts))
@@ -67,28 +77,32 @@ def intervals(log: HerdLog, end: float) -> list[Interval]:
 
 
 def _group_commit(run: Run) -> Iterator[str]:
-    """Where a sync was no buyer's business there is none to show."""
+    """Where a sync was no buyer's business there is none to show. An earlier version's log has no counts of
+    frames and of syncs: then it is sales, and time per group."""
     log, end = run.log, run.seconds
-    rows = list(log.lines("commit"))
+    has_frames, has_syncs = (log.has("commit", name) for name in ("frames", "syncs"))
     moments = sorted(sale["elapsed_ms"] for sale in log.lines("sale"))
-    sales: list[tuple[float, float | None]] = []
+    sizes: list[tuple[float, float | None]] = []
     syncs: list[tuple[float, float | None]] = []
-    for before, row in pairwise(rows):
-        since, to = before["elapsed_ms"], row["elapsed_ms"]
-        if to <= 0 or since >= end * 1000:
+    to = 0
+    for row in log.lines("commit"):
+        since, to = to, max(row["elapsed_ms"], 0)
+        if to == 0 or since >= end * 1000:
             continue  # the server was idle: the herd was not let loose yet, or was done
-        x, groups = min((max(since, 0) + to) / 2000, end), row["groups"] if row["bytes"] else 0
-        sold = bisect(moments, to) - bisect(moments, since)
-        sales.append((x, sold / groups if groups else None))
-        syncs.append((x, row["sync_ms"] / groups if groups else None))
-    if not any(y is not None for _, y in sales):
+        x, groups = min((since + to) / 2000, end), row["groups"] if row["bytes"] else 0
+        size = row["frames"] if has_frames else bisect(moments, to) - bisect(moments, since)
+        divisor = row["syncs"] if has_syncs else groups
+        sizes.append((x, size / groups if groups else None))
+        syncs.append((x, row["sync_ms"] / divisor if divisor else None))
+    if not any(y is not None for _, y in sizes):
         return
-    sold_of = f"{run.sold_key} per group"
-    yield lines("Group commit", [Series(sold_of, sales)], end, sold_of, log.span("commit", "sale"))
+    source = log.span("commit") if has_frames else log.span("commit", "sale")
+    name = "commands per group" if has_frames else f"{run.sold_key} per group"
+    note = PROSE["group_commands"] if has_frames else PROSE["group_sales"]
+    yield lines("Group commit", [Series(name, sizes)], end, name, source, note)
     if run.durability() == "always":
-        yield lines(
-            "Time of a sync", [Series("ms until its end is seen", syncs)], end, "ms", log.span("commit")
-        )
+        name = "ms per sync" if has_syncs else "ms of syncs per group"
+        yield lines(PROSE["sync"], [Series(name, syncs)], end, "ms", log.span("commit"), PROSE["sync_note"])
 
 
 def latencies(run: Run) -> Iterator[str]:
@@ -102,7 +116,10 @@ def latencies(run: Run) -> Iterator[str]:
     yield "".join(f"<th>{name}</th>" for name in COLUMNS) + "</tr>"
     for name, row in rows:
         yield f"<tr><td>{name}</td>{''.join(f'<td>{figure.html()}</td>' for figure in row)}</tr>"
-    yield f"</table></div><p class=soft>{run.say(PROSE['latency'])} {TEXT['latency'].get(run.flow, '')}</p>"
+    sums = " and ".join(name for name, _ in rows if name in SUMS)
+    told = [PROSE["latency"], *([PROSE["sums"].replace("{sums}", sums)] if sums else [])]
+    told += [PROSE["purchase"], TEXT["latency"].get(run.flow, "")]
+    yield f"</table></div><p class=soft>{run.say(' '.join(told))}</p>"
 
 
 def _latency_rows(log: HerdLog) -> Iterator[tuple[str, list[Figure]]]:

@@ -25,7 +25,8 @@ class Run:
         self.server = self._server()
         self.is_ours = self.engine == "klani"
         self.remembers = bool(log.figure("start", "options/seed_shortcut").value)
-        self.problems: list[str] = log.figure("totals", "problems").value
+        self.problems = log.each("totals", "problems")
+        self.is_read = log.figure("verification", "verified_sold").value is not None
         self.wall = log.figure("totals", "wall_seconds")
         self.seconds = max(self.wall.value, 0.001)  # 0 when nobody could begin
         self.sold_key = "booked" if log.has("final", "booked") else "sold"
@@ -48,9 +49,24 @@ class Run:
         words |= {"engine": self.engine_name, "settings": self._settings()}
         for name in self.log.figure("start", "options").value:
             words[f"told_{name}"] = self.log.figure("start", f"options/{name}").html()
+        words["refused"] = self._refused()
+        words["peak"] = TEXT["peak"][self.flow].format(**words)
         verbs = TEXT["verbs"][self.engine]
         words |= {name: html.escape(text.format(**words)) for name, text in verbs.items()}
         return words
+
+    def _refused(self) -> str:
+        """What of all answers refused something; an earlier version's log counted such nowhere."""
+        log = self.log
+        told = log.figure("totals", "refused").value if log.has("totals", "refused") else None
+        if told is None:
+            return str(PROSE["refused_uncounted"])
+        names = [
+            f"{log.figure('totals', f'refused/{name}').html()} {html.escape(name.replace('_', ' '))}"
+            for name, count in told.items()
+            if count
+        ]
+        return f", refusals among them ({', '.join(names)})" if names else ""
 
     def version(self) -> Figure:
         return self.log.figure("host", f"server/{TEXT['engines'][self.engine]['version']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections import ChainMap
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,11 +33,33 @@ def _flow(run: Run) -> Iterator[str]:
     yield f"<h2>Exact flow</h2><p>{run.say(PROSE['flow'])}</p>"
     parts = [TEXT["flow"][run.flow], *([TEXT["shortcut"]["flow"]] if run.remembers else [])]
     after = TEXT["after"][run.engine] + (TEXT["after"]["hold"] if run.flow == "hold" else "")
-    yield f"<pre>{run.say(html.escape(chr(10).join([*parts, after]), quote=False))}</pre>"
+    if not run.is_read:
+        after = TEXT["unread"]["after"]
+    yield f"<pre>{_laid_out(run.say(html.escape(chr(10).join([*parts, after]), quote=False)))}</pre>"
+
+
+def _laid_out(text: str) -> str:
+    """A block for each line, whose indent goes with it when it is broken; what stands beside it, with room
+    between, goes below it on a narrow page."""
+    rows = []
+    for line in text.strip("\n").split("\n"):
+        words = line.lstrip(" ")
+        verb = re.match("[A-Z]+ {2,}", words)
+        first, *others = [words] if verb else re.split("( {5,})", words)
+        pairs = zip(others[::2], others[1::2], strict=True)
+        beside = "".join(
+            f"<span class=gap>{gap}</span><span class=beside>{part}</span>" for gap, part in pairs
+        )
+        style = f"--in:{len(line) - len(words)};--hang:{len(verb[0]) if verb else 2}"
+        rows.append(f'<span class=row style="{style}">{first}{beside or ("" if first else chr(10))}</span>')
+    return "".join(rows)
 
 
 def _verification(run: Run) -> Iterator[str]:
-    yield f"<h2>Verification</h2><p>{run.say(TEXT['verified'][run.engine])}</p>"
+    text = TEXT["verified"][run.engine] if run.is_read else TEXT["unread"]["verification"]
+    yield f"<h2>Verification</h2><p>{run.say(text)}</p>"
+    if not run.is_read:
+        return
     yield '<div class="wide"><table class="auto"><tr><th>count</th><th>value</th><th>of what</th></tr>'
     for key in next(run.log.lines("verification")):
         if key != "kind":
@@ -53,8 +76,12 @@ def _counted(run: Run) -> Iterator[str]:
     yield '<div class="wide"><table><tr><th>number</th><th>value</th><th>counted</th></tr>'
     for key in next(run.log.lines("final")):
         if key not in ("kind", "line"):
-            text = run.say(texts[key].replace("{peak}", TEXT["peak"][run.flow]))
-            yield f"<tr><td>{_name(key)}</td><td>{run.final(key).html()}</td><td>{text}</td></tr>"
+            text, figure = run.say(texts[key]), run.final(key)
+            is_unread = key.startswith("verified_") and not run.is_read
+            shown = None
+            if is_unread:
+                shown, text = TEXT["unread"]["value"], TEXT["unread"]["counted"]
+            yield f"<tr><td>{_name(key)}</td><td>{figure.html(shown)}</td><td>{text}</td></tr>"
     yield "</table></div>"
 
 

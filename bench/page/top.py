@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator
 from datetime import datetime
 
-from bench.horde.raw_log import reckoned
+from bench.horde.raw_log import Figure, reckoned
 from bench.page.run import PROSE, TEXT, Run, gib
 
 
@@ -22,9 +22,26 @@ def head(run: Run) -> Iterator[str]:
         yield f' <span class="badge">{PROSE["shortcut"]}</span>'
     yield "</p>"
     if run.problems:
-        yield f"<ul>{''.join(f'<li>{html.escape(problem)}</li>' for problem in run.problems)}</ul>"
-    yield f"<p>{run.words['lead']} {run.durable()} {run.say(PROSE['lead'])}</p>"
+        yield f"<ul>{''.join(f'<li>{problem.html()}</li>' for problem in run.problems)}</ul>"
+    yield from _failures(run)
+    read = PROSE["lead_read"] if run.is_read else TEXT["unread"]["lead"]
+    yield f"<p>{run.words['lead']} {run.durable()} {run.say(read)} {run.say(PROSE['lead'])}</p>"
     yield f'<p class="soft">{". ".join(_circumstances(run))}.</p>'
+
+
+def _failures(run: Run) -> Iterator[str]:
+    """What workers ended with, each error once with all the lines that have it whole."""
+    numbers_of: dict[str, list[int]] = {}
+    for number, line in run.log.numbered("failure"):
+        error = line["traceback"].strip().rpartition("\n")[2]
+        numbers_of.setdefault(error, []).append(number)
+    if not numbers_of:
+        return
+    yield f"<p>{PROSE['failures']}</p><ul>"
+    for error, numbers in sorted(numbers_of.items(), key=lambda found: -len(found[1])):
+        first = Figure(error, ((numbers[0], "traceback"),))
+        yield f"<li>{first.html()} <span class=source>{html.escape(run.log.places(numbers))}</span></li>"
+    yield "</ul>"
 
 
 def _circumstances(run: Run) -> Iterator[str]:
@@ -105,7 +122,7 @@ def _peak(run: Run) -> str:
         for key in next(run.log.lines("final"))
         if key.endswith("_p90_us")
     ]
-    counted = TEXT["peak"][run.flow]
+    counted = run.words["peak"]
     if wall.value >= 1:
         name, rate, what = "Peak QPS", peak, f"{counted} in the best second"
     else:

@@ -131,7 +131,9 @@ class Facts:
         if app.committer is not None:
             facts |= {
                 "log_commits": engine.wal.groups,
-                "log_sync_ms": app.committer.syncs.total // 1_000_000,
+                "log_frames": engine.wal.group_frames.total,
+                "log_syncs": app.committer.syncs.count,
+                "log_sync_ms": round(app.committer.syncs.total / 1_000_000, 3),
                 "checkpoints": engine.checkpoints,
                 "checkpoint_position": engine.checkpoint_position,
                 "state": "serving" if engine.readonly_reason is None else "readonly_full",
