@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from typing import Self
 
 import hiredis
 
@@ -28,7 +30,7 @@ class DroppingProxy:
         self.replies = 0
         self.dropped = 0
 
-    def __enter__(self) -> DroppingProxy:
+    def __enter__(self) -> Self:
         self._run(self._accept)
         return self
 
@@ -98,3 +100,26 @@ class DroppingProxy:
             one.close()
             with self._lock:
                 self._open.discard(one)
+
+
+class LosingProxy(DroppingProxy):
+    """Loses the next `lose` replies behind `skip` others, or holds all back while `passing` is cleared."""
+
+    def __init__(self, server_port: int) -> None:
+        super().__init__(server_port, every=sys.maxsize)
+        self.lose = self.skip = 0
+        self.passing = threading.Event()
+        self.passing.set()
+
+    def lose_all(self) -> None:
+        self.lose = sys.maxsize
+
+    def _is_dropped(self) -> bool:
+        self.passing.wait(30)
+        with self._lock:
+            self.replies += 1
+            dropped = self.lose > 0 and self.skip == 0
+            self.skip -= self.skip > 0
+            self.lose -= dropped
+            self.dropped += dropped
+            return dropped

@@ -107,6 +107,33 @@ def test_rows(hall: Front) -> None:
         row["rank"] = 4
 
 
+def test_keys_as_the_client_s_own_scan_has_them(
+    hall: Front, connect: Callable[..., Any], decode: bool
+) -> None:
+    for key in sorted(connect(decode_responses=decode).scan_iter()):
+        assert hall.seek(key)["rank"] == 3
+        with hall.lock(key) as row:
+            row.replace(note=b"seen")
+        assert hall.history(key, limit=1)[0].row["note"] == b"seen"
+        assert hall.insert(key, hall.seek(key))
+    assert hall.seek(b"{seats}:4").id == 4
+
+
+def test_truth_is_one_or_zero(hall: Front) -> None:
+    with hall.lock(3) as row:
+        row.replace(is_booked=True, buyer=False)
+        assert (row["is_booked"], row["buyer"]) == (1, 0)
+    assert hall.intersect("seats", {"is_booked": True}) == [3]
+    assert hall.claim("seats", {"is_booked": False}, {"is_booked": True}) == [0]
+    assert hall.verify("seats", "is_booked", True).matched == 2
+
+
+def test_ids_may_be_numbers(hall: Front) -> None:
+    assert hall.claim("seats", FREE, SOLD, request=42) == [0]
+    assert hall.claim("seats", FREE, SOLD, request="42") == [0]
+    assert hall.trylock(5, attempt=7) == hall.trylock(5, attempt="7")
+
+
 def test_scan(hall: Front) -> None:
     rows = list(hall.scan("seats", page=3))
     assert [row.id for row in rows] == list(range(10))

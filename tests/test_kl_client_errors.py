@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from bench.harness import launch
 from klani_resp import client as kl_client
 from klani_resp.client import (
+    KL,
+    AsyncKL,
     Busy,
     Exists,
     KLError,
@@ -141,7 +144,24 @@ def test_what_is_refused_before_it_is_sent(kl: Front) -> None:
         kl.claim("seats", ids=[1], take=2)
     with pytest.raises(ValueError, match="no row key"):
         kl.seek("seats:x")
+    for batch in (0, -1):
+        with pytest.raises(ValueError, match="batch is 1 or more"):
+            kl.insert_many("seats", [(9, {"buyer": 1})], batch=batch)
     assert kl.locks("seats") == []
+
+
+def test_clients_of_another_kind_are_refused(server: launch.Server) -> None:
+    wrong: Any = (
+        redis.asyncio.Redis(port=server.port),
+        object.__new__(redis.RedisCluster),
+        "localhost",
+        None,
+    )
+    for one in wrong:
+        with pytest.raises(TypeError, match=r"^KL is over a redis\.Redis, "):
+            KL(one)
+    with pytest.raises(TypeError, match=r"this is a redis\.client\.Redis$"):
+        AsyncKL(redis.Redis(port=server.port))  # type: ignore[arg-type]
 
 
 def test_errors_that_a_full_server_answers() -> None:

@@ -242,7 +242,7 @@ def test_the_two_distributions_have_one_version() -> None:
 
 
 def test_with_the_oldest_redis_py(tmp_path: Path) -> None:
-    """The tests of the verbs and of the errors, with it in the place of ours."""
+    """The helper's tests, with it in the place of ours."""
     needed = tomllib.loads((ROOT / "packaging" / "client" / "pyproject.toml").read_text())["project"]
     assert needed["dependencies"] == [f"redis>={LOWEST_REDIS}"]
     pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path)
@@ -251,7 +251,8 @@ def test_with_the_oldest_redis_py(tmp_path: Path) -> None:
     assert (
         printed(sys.executable, "-c", "import redis; print(redis.__version__)", **path) == f"{LOWEST_REDIS}\n"
     )
-    tests = [ROOT / "tests" / name for name in ("test_kl_client.py", "test_kl_client_errors.py")]
+    names = ("", "_errors", "_full", "_lost")
+    tests = [ROOT / "tests" / f"test_kl_client{name}.py" for name in names]
     printed(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ROOT, *tests, **path)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,10 @@ def code() -> str:
 def test_the_code_of_the_page_runs(start: Callable[..., Server], code: str) -> None:
     assert code.count("port=7700") == 3
     code = code.replace("port=7700", f"port={start().port}")
-    exec(compile(code, str(PAGE), "exec", dont_inherit=True), {"__name__": "__main__"})
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, str(PAGE), "exec", dont_inherit=True), names)
+    for client in (names["kl"].client, names["own"]):
+        client.connection_pool.disconnect()
 
 
 def test_the_code_of_the_page_has_types(code: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ docs/client.md has the rest. This package needs redis-py and nothing of the serv
 
 from klani_resp.client.errors import (
     Busy,
+    ConnectionLost,
     DiskFull,
     Exists,
     KLError,
@@ -19,6 +20,8 @@ from klani_resp.client.errors import (
     RequestReused,
     RequestsFull,
     Resold,
+    TimedOut,
+    Unanswered,
     of_kl,
 )
 from klani_resp.client.front import KL, AsyncKL
@@ -28,6 +31,7 @@ from klani_resp.client.values import (
     Column,
     Fields,
     Hold,
+    Id,
     Key,
     LiveHold,
     LiveLock,
@@ -38,7 +42,7 @@ from klani_resp.client.values import (
     Word,
     Write,
 )
-from klani_resp.client.words import FRESH
+from klani_resp.client.words import FRESH, Name
 
 __all__ = [
     "FRESH",
@@ -49,10 +53,12 @@ __all__ = [
     "AsyncPipeline",
     "Busy",
     "Column",
+    "ConnectionLost",
     "DiskFull",
     "Exists",
     "Fields",
     "Hold",
+    "Id",
     "KLError",
     "Key",
     "Limit",
@@ -61,6 +67,7 @@ __all__ = [
     "Lock",
     "Locked",
     "LockedRow",
+    "Name",
     "NoHold",
     "NoLock",
     "NoRow",
@@ -71,6 +78,8 @@ __all__ = [
     "Resold",
     "Row",
     "TableInfo",
+    "TimedOut",
+    "Unanswered",
     "Verdict",
     "Word",
     "Write",

@@ -1,13 +1,18 @@
-"""What the server refuses, as exceptions: the first word of an error is its class.
+"""What the server refuses, or leaves unanswered, as exceptions: the first word of an error is its class.
 
-All derive from redis.exceptions.ResponseError, so handlers that a service has already go on working. What
-redis-py has a class for itself (NOAUTH, NOPERM, LOADING, EXECABORT) and ERR, a command that is wrong in
-itself, stay as redis-py raises them.
+Refusals derive from redis.exceptions.ResponseError, so handlers that are there already go on working. What
+redis-py has a class for (NOAUTH, NOPERM, LOADING, EXECABORT) and ERR, a command that is wrong in itself, stay
+as redis-py raises them.
 """
 
 from __future__ import annotations
 
-from redis.exceptions import OutOfMemoryError, ResponseError
+import re
+from collections.abc import Sequence
+
+from redis.exceptions import ConnectionError, OutOfMemoryError, RedisError, ResponseError, TimeoutError
+
+from klani_resp.client.values import Id
 
 
 class KLError(ResponseError):
@@ -63,6 +68,37 @@ class Locked(KLError):
     """Raised by `lock`: one of the rows is locked or held by another."""
 
 
+class Unanswered(RedisError):
+    """No answer came, and whether it took effect is not known. The same call with `request=error.request`
+    (`attempt=error.attempt`) is the same request still, and its answer tells."""
+
+    def __init__(
+        self, text: str = "", requests: Sequence[Id | None] = (), attempts: Sequence[Id | None] = ()
+    ) -> None:
+        super().__init__(text)
+        self.requests = list(requests)
+        """One for each command of a pipeline; None where it has none."""
+        self.attempts = list(attempts)
+
+    @property
+    def request(self) -> Id | None:
+        """The REQUEST that was sent; the first, of a pipeline's."""
+        return next((one for one in self.requests if one is not None), None)
+
+    @property
+    def attempt(self) -> Id | None:
+        """The OWNER that a TRYLOCK was sent with; the first, of a pipeline's."""
+        return next((one for one in self.attempts if one is not None), None)
+
+
+class ConnectionLost(Unanswered, ConnectionError):
+    """Where redis-py alone would raise its ConnectionError."""
+
+
+class TimedOut(Unanswered, TimeoutError):
+    """Where redis-py alone would raise its TimeoutError."""
+
+
 _BY_FIRST_WORD: dict[str, type[KLError]] = {
     "NOLOCK": NoLock,
     "NOHOLD": NoHold,
@@ -73,14 +109,27 @@ _BY_FIRST_WORD: dict[str, type[KLError]] = {
     "REQUEST": RequestReused,
     "RESOLD": Resold,
     "MISCONF": DiskFull,
+    "OOM": RequestsFull,  # where EXEC tells it; redis-py has a class for one that stands alone
 }
+
+
+# What stands before the server's words: redis-py's own pipelines write the command there, whose text may be
+# anything, and EXEC that it was aborted.
+_PREFIX = re.compile(
+    r"(?:Command # \d+ \(.*\) of pipeline caused error: |Transaction discarded because of: )",
+    re.DOTALL,
+)
 
 
 def of_kl(error: ResponseError) -> ResponseError:
     """The same refusal under its own class, with the server's words; what has none comes back as it is."""
     if isinstance(error, KLError):
         return error
-    if isinstance(error, OutOfMemoryError):
-        return RequestsFull(*error.args)
-    own = _BY_FIRST_WORD.get(str(error).partition(" ")[0])
-    return error if own is None else own(*error.args)
+    words = _PREFIX.sub("", str(error), count=1)
+    own = RequestsFull if isinstance(error, OutOfMemoryError) else _BY_FIRST_WORD.get(words.partition(" ")[0])
+    if own is None:
+        return error
+    named = own(words, *error.args[1:])
+    for note in getattr(error, "__notes__", ()):
+        named.add_note(note)
+    return named

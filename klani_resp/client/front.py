@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar, overload
@@ -11,12 +13,14 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 
 from klani_resp.client import table_verbs
+from klani_resp.client.alone import alone, alone_async
 from klani_resp.client.errors import of_kl
 from klani_resp.client.locking import AsyncLock, AsyncLockedRow, Lock, LockedRow
 from klani_resp.client.pipelines import AsyncPipeline, Pipeline
+from klani_resp.client.resending import LOST, RESENDS, Resending
 from klani_resp.client.values import Fields, Key, Row
 from klani_resp.client.verb import Answers, Awaits
-from klani_resp.client.words import Command
+from klani_resp.client.words import Command, Sent
 
 T = TypeVar("T")
 
@@ -25,22 +29,40 @@ BATCH_ROWS = 1000  # of insert_many, in one round trip
 
 
 class KL(Answers):
-    """`KL(redis.Redis(port=7700)).seek(42)`. `client` is the redis-py client, used as it was set up."""
+    """`KL(redis.Redis(port=7700)).seek(42)`. `client` is the redis-py client, used as it was set up.
 
-    def __init__(self, client: redis.Redis) -> None:
+    What is safe to be sent twice is sent again up to `resends` times when no answer comes.
+    """
+
+    def __init__(self, client: redis.Redis, *, resends: int = RESENDS) -> None:
+        _expect(client, redis.Redis)
         super().__init__(client)
         self.client = client
+        self._resends = resends
+        self._is_queue = isinstance(client, redis.client.Pipeline)
 
     def run(self, command: Command[T]) -> T:
-        try:
-            value: T = self._execute(command)
-        except ResponseError as error:
-            raise of_kl(error) from None
-        return value
+        resending = Resending((command,), self._resends)
+        while True:
+            try:
+                return self._send(command)
+            except ResponseError as error:
+                raise of_kl(error) from None
+            except LOST as error:
+                pause = resending.pause(error)
+            time.sleep(pause)
+
+    def _send(self, command: Command[T]) -> T:
+        if command.sent is Sent.ONCE and not self._is_queue:
+            with alone(self.client, None) as ask:
+                answer: T = ask(command)
+        else:
+            answer = self._execute(command)
+        return answer
 
     def pipeline(self, transaction: bool = True) -> Pipeline:
         """The same verbs, sent together; as one MULTI/EXEC unless told."""
-        return Pipeline(self.client, transaction)
+        return Pipeline(self.client, transaction, self._resends)
 
     @overload
     def lock(self, key: Key, /, *, ms: int | None = None) -> Lock[LockedRow]: ...
@@ -74,20 +96,35 @@ class KL(Answers):
 class AsyncKL(Awaits):
     """`await AsyncKL(redis.asyncio.Redis(port=7700)).seek(42)`: KL, awaited."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: redis.asyncio.Redis, *, resends: int = RESENDS) -> None:
+        _expect(client, redis.asyncio.Redis)
         super().__init__(client)
         self.client = client
+        self._resends = resends
+        self._is_queue = isinstance(client, redis.asyncio.client.Pipeline)
 
     async def run(self, command: Command[T]) -> T:
-        try:
-            value: T = await self._execute(command)
-        except ResponseError as error:
-            raise of_kl(error) from None
-        return value
+        resending = Resending((command,), self._resends)
+        while True:
+            try:
+                return await self._send(command)
+            except ResponseError as error:
+                raise of_kl(error) from None
+            except LOST as error:
+                pause = resending.pause(error)
+            await asyncio.sleep(pause)
+
+    async def _send(self, command: Command[T]) -> T:
+        if command.sent is Sent.ONCE and not self._is_queue:
+            async with alone_async(self.client, None) as ask:
+                answer: T = await ask(command)
+        else:
+            answer = await self._execute(command)
+        return answer
 
     def pipeline(self, transaction: bool = True) -> AsyncPipeline:
         """The same verbs, sent together; as one MULTI/EXEC unless told."""
-        return AsyncPipeline(self.client, transaction)
+        return AsyncPipeline(self.client, transaction, self._resends)
 
     @overload
     def lock(self, key: Key, /, *, ms: int | None = None) -> AsyncLock[AsyncLockedRow]: ...
@@ -123,7 +160,16 @@ class AsyncKL(Awaits):
         return inserted
 
 
+def _expect(client: object, kind: type) -> None:
+    """A cluster's client, or one of the other kind, would fail later and in stranger words."""
+    if not isinstance(client, kind):
+        given = f"{type(client).__module__}.{type(client).__qualname__}"
+        raise TypeError(f"KL is over a redis.Redis, AsyncKL over a redis.asyncio.Redis; this is a {given}")
+
+
 def _batches(table: str, rows: Iterable[tuple[int, Fields]], size: int) -> Iterator[list[Command[bool]]]:
+    if size < 1:
+        raise ValueError(f"batch is 1 or more, not {size}")
     commands = (table_verbs.insert(f"{table}:{row_id}", fields) for row_id, fields in rows)
     while batch := list(islice(commands, size)):
         yield batch

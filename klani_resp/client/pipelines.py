@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +14,7 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import ResponseError
 
 from klani_resp.client.errors import of_kl
+from klani_resp.client.resending import LOST, Resending
 from klani_resp.client.verb import Queues
 from klani_resp.client.words import Command
 
@@ -27,6 +30,10 @@ class _RedisPipeline(redis.client.Pipeline):
             options[NEVER_DECODE] = True
         return parse(connection, command_name, **options)
 
+    def annotate_exception(self, exception: Exception, number: int, command: Any) -> None:
+        """A note: redis-py would put it before the server's words, whose first is the error's class."""
+        _note(exception, command[0], number, len(self.command_stack))
+
 
 class _AsyncRedisPipeline(redis.asyncio.client.Pipeline):
     async def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
@@ -35,13 +42,18 @@ class _AsyncRedisPipeline(redis.asyncio.client.Pipeline):
             options[NEVER_DECODE] = True
         return await parse(connection, command_name, **options)
 
+    def annotate_exception(self, exception: Exception, number: int, command: Any) -> None:
+        """A note: redis-py would put it before the server's words, whose first is the error's class."""
+        _note(exception, command[0], number, len(self.command_stack))
+
 
 class Pipeline(Queues):
     """Queues verbs; `execute` sends them together. `client` is the redis-py pipeline underneath."""
 
-    def __init__(self, client: redis.Redis, transaction: bool) -> None:
+    def __init__(self, client: redis.Redis, transaction: bool, resends: int) -> None:
         make: Callable[..., redis.client.Pipeline] = _RedisPipeline
         self.client = make(client.connection_pool, client.response_callbacks, transaction, None)
+        self._resends = resends
         super().__init__(self.client)
 
     def run(self, command: Command[Any]) -> Self:
@@ -50,13 +62,19 @@ class Pipeline(Queues):
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """The results in order. The first error is raised when all have run, or stays in its place."""
-        queued = _names(self.client)
+        queued = self.client.command_stack
         execute: Callable[..., list[Any]] = self.client.execute
-        try:
-            results = execute(raise_on_error=False)
-        except ResponseError as error:
-            raise of_kl(error) from None
-        return _judged(queued, results, raise_on_error)
+        resending = Resending([options.get("kl_command") for _, options in queued], self._resends)
+        while True:
+            try:
+                results = execute(raise_on_error=False)
+                return _judged(queued, results, raise_on_error)
+            except ResponseError as error:
+                raise of_kl(error) from None
+            except LOST as error:
+                pause = resending.pause(error)
+            time.sleep(pause)
+            self.client.command_stack = queued  # redis-py has emptied it
 
     def __len__(self) -> int:
         return len(self.client.command_stack)
@@ -76,9 +94,10 @@ class Pipeline(Queues):
 class AsyncPipeline(Queues):
     """Queues verbs; `await execute()` sends them together. `client` is the redis-py pipeline underneath."""
 
-    def __init__(self, client: redis.asyncio.Redis, transaction: bool) -> None:
+    def __init__(self, client: redis.asyncio.Redis, transaction: bool, resends: int) -> None:
         make: Callable[..., redis.asyncio.client.Pipeline] = _AsyncRedisPipeline
         self.client = make(client.connection_pool, client.response_callbacks, transaction, None)
+        self._resends = resends
         super().__init__(self.client)
 
     def run(self, command: Command[Any]) -> Self:
@@ -87,13 +106,19 @@ class AsyncPipeline(Queues):
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         """The results in order. The first error is raised when all have run, or stays in its place."""
-        queued = _names(self.client)
+        queued = self.client.command_stack
         execute: Callable[..., Any] = self.client.execute
-        try:
-            results = await execute(raise_on_error=False)
-        except ResponseError as error:
-            raise of_kl(error) from None
-        return _judged(queued, results, raise_on_error)
+        resending = Resending([options.get("kl_command") for _, options in queued], self._resends)
+        while True:
+            try:
+                results = await execute(raise_on_error=False)
+                return _judged(queued, results, raise_on_error)
+            except ResponseError as error:
+                raise of_kl(error) from None
+            except LOST as error:
+                pause = resending.pause(error)
+            await asyncio.sleep(pause)
+            self.client.command_stack = queued  # redis-py has emptied it
 
     def __len__(self) -> int:
         return len(self.client.command_stack)
@@ -111,15 +136,15 @@ class AsyncPipeline(Queues):
         await reset()
 
 
-def _names(pipeline: Any) -> list[str]:
-    return [str(words[0]) for words, _ in pipeline.command_stack]
-
-
-def _judged(queued: list[str], results: list[Any], raise_on_error: bool) -> list[Any]:
+def _judged(queued: list[Any], results: list[Any], raise_on_error: bool) -> list[Any]:
     own = [of_kl(one) if isinstance(one, ResponseError) else one for one in results]
     if raise_on_error:
-        for number, (name, result) in enumerate(zip(queued, own, strict=True), 1):
+        for number, ((words, _), result) in enumerate(zip(queued, own, strict=True), 1):
             if isinstance(result, ResponseError):
-                result.add_note(f"answered to {name}, command {number} of {len(own)} in the pipeline")
+                _note(result, words[0], number, len(own))
                 raise result
     return own
+
+
+def _note(error: Exception, name: object, number: int, count: int) -> None:
+    error.add_note(f"answered to {name}, command {number} of {count} in the pipeline")

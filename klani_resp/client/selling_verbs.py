@@ -1,7 +1,7 @@
 """The selling verbs: one function for each, its arguments to words and a parser.
 
-`claim`, `hold` and `give_back` send a fresh REQUEST id with each call unless told, so a resend by redis-py is
-answered as the first sending was. An id of the caller's own holds over its restarts, too.
+`claim`, `hold` and `give_back` send a fresh REQUEST id with each call unless told, so a resend is answered as
+the first sending was. An id of the caller's own holds over its restarts, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,17 @@ from types import MappingProxyType
 
 from klani_resp.client import replies
 from klani_resp.client.values import Fields, Hold, LiveHold, Word
-from klani_resp.client.words import FRESH, Command, Name, assigned, clause, counted, named, pairs, taken
+from klani_resp.client.words import (
+    FRESH,
+    Command,
+    Name,
+    assigned,
+    clause,
+    counted,
+    pairs,
+    requesting,
+    taken,
+)
 
 NOTHING: Mapping[str, Word] = MappingProxyType({})
 Owner = str | bytes
@@ -35,8 +45,8 @@ def claim(
     """KL.CLAIM: sells rows that match, all or none; their ids, empty when sold out. Raises Busy, Limit."""
     words: list[Word] = ["KL.CLAIM", table, *pairs(match), *assigned(set)]
     words += _chosen(count, ids, adjacent, within, take, from_)
-    words += [*clause("FOR", owner), *clause("MAX", max), *named("REQUEST", request)]
-    return Command(words, replies.ids)
+    words += [*clause("FOR", owner), *clause("MAX", max)]
+    return requesting(words, request, replies.ids)
 
 
 def hold(
@@ -58,8 +68,8 @@ def hold(
     """KL.HOLD: keeps rows aside for `ms`, all or none; None when sold out. Raises Busy, Limit, NoHold."""
     words: list[Word] = ["KL.HOLD", table, *pairs(match), "PX", ms, "FOR", owner]
     words += _chosen(count, ids, adjacent, within, take, from_)
-    words += [*clause("MAX", max), *clause("REPLACING", replacing), *named("REQUEST", request)]
-    return Command(words, replies.hold)
+    words += [*clause("MAX", max), *clause("REPLACING", replacing)]
+    return requesting(words, request, replies.hold)
 
 
 def confirm(token: int, set: Fields = NOTHING) -> Command[list[int]]:
@@ -94,7 +104,7 @@ def give_back(
 ) -> Command[int]:
     """KL.RETURN: a refund; how many rows went back. One that was not sold to `owner` counts 0."""
     words: list[Word] = ["KL.RETURN", table, "FOR", owner, *ids, *taken(take, from_), *assigned(set)]
-    return Command([*words, *named("REQUEST", request)], replies.integer)
+    return requesting(words, request, replies.integer)
 
 
 def _chosen(

@@ -16,18 +16,29 @@ from klani_resp.client.values import (
     Word,
     Write,
 )
-from klani_resp.client.words import FRESH, Command, Name, clause, flag, named, pairs, row_id, schema
+from klani_resp.client.words import (
+    FRESH,
+    Command,
+    Name,
+    Sent,
+    attempting,
+    clause,
+    flag,
+    pairs,
+    row_id,
+    schema,
+)
 
 
 def create(table: str, columns: Mapping[str, str], *, if_not_exists: bool = False) -> Command[bool]:
     """KL.CREATE. Columns by name, in the words of the wire: `{"rank": "U32 INDEX", "note": "BYTES 16"}`."""
     words = ["KL.CREATE", table, *flag("IFNOTEXISTS", if_not_exists), "SCHEMA", *schema(columns)]
-    return Command(words, replies.truth)
+    return Command(words, replies.truth, Sent.AGAIN if if_not_exists else Sent.ONCE)
 
 
 def drop(table: str) -> Command[bool]:
     """KL.DROP: whether there was such a table."""
-    return Command(["KL.DROP", table], replies.truth)
+    return Command(["KL.DROP", table], replies.truth, Sent.ONCE)
 
 
 def tables() -> Command[list[str]]:
@@ -70,8 +81,7 @@ def scan_page(table: str, cursor: int = 0, *, count: int | None = None) -> Comma
 
 def trylock(key: Key, *more: Key, ms: int | None = None, attempt: Name = FRESH) -> Command[int | None]:
     """KL.TRYLOCK: a token, or None when one of the rows is locked or held by another."""
-    words = ["KL.TRYLOCK", key, *more, *clause("PX", ms), *named("OWNER", attempt)]
-    return Command(words, replies.integer_or_none)
+    return attempting(["KL.TRYLOCK", key, *more, *clause("PX", ms)], attempt, replies.integer_or_none)
 
 
 def replace(key: Key, token: int, fields: Fields, *, unlock: bool = False) -> Command[bool]:
@@ -91,7 +101,7 @@ def locks(table: str, *, limit: int | None = None) -> Command[list[LiveLock]]:
 
 def verify(table: str, field: str, value: Word) -> Command[Verdict]:
     """KL.VERIFY: the rows with this value, counted three times from what is on disk."""
-    return Command(["KL.VERIFY", table, field, value], replies.verdict)
+    return Command(["KL.VERIFY", table, *pairs({field: value})], replies.verdict, Sent.ONCE)
 
 
 def history(key: Key, *, limit: int | None = None) -> Command[list[Write]]:
@@ -101,4 +111,4 @@ def history(key: Key, *, limit: int | None = None) -> Command[list[Write]]:
 
 def backup(name: str) -> Command[str]:
     """KL.BACKUP: the path of a consistent copy on the server's machine."""
-    return Command(["KL.BACKUP", name], replies.text)
+    return Command(["KL.BACKUP", name], replies.text, Sent.ONCE)

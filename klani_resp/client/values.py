@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-Key = int | str
-"""A row: an id in the default table, or `"<table>:<id>"`."""
+Key = int | str | bytes
+"""A row: an id in the default table, or `"<table>:<id>"`, as the client's own `scan_iter` has them."""
 
 Word = int | str | bytes
-"""A field's value on its way to the server."""
+"""A field's value on its way to the server; True is 1, False is 0."""
+
+Id = str | bytes
+"""What names a request, or an attempt."""
 
 Fields = Mapping[str, Word]
 

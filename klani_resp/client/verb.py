@@ -93,7 +93,7 @@ class Verbs(ABC):
         if name not in self._registered:
             self._set_response_callback(name, _parsed)
             self._registered.add(name)
-        return self._execute_command(*command.words, kl_parse=command.parse, **_UNDECODED)
+        return self._execute_command(*command.words, kl_command=command, **_UNDECODED)
 
 
 class Answers(Verbs):
@@ -111,7 +111,7 @@ class Queues(Verbs):
 _UNDECODED = {NEVER_DECODE: True}
 
 
-def _parsed(reply: Any, *, kl_parse: Callable[[Any], Any] | None = None, **options: Any) -> Any:
-    """redis-py's callback for each KL command. Without a parser of ours the caller's own code has sent it
+def _parsed(reply: Any, *, kl_command: Command[Any] | None = None, **options: Any) -> Any:
+    """redis-py's callback for each KL command. Without a command of ours the caller's own code has sent it
     through the same client: then the reply stays as it came."""
-    return reply if kl_parse is None else kl_parse(reply)
+    return reply if kl_command is None else kl_command.parse(reply)

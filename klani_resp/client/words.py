@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from klani_resp.client.values import Fields, Key, Word
+from klani_resp.client.values import Fields, Id, Key, Word
 
 T = TypeVar("T")
 
@@ -15,9 +15,20 @@ NAME_BYTES_MAX = 64  # of a request id, as of an attempt
 FRESH_BYTES = 16  # random ones, as many as a UUID has, made in a third of its time
 
 
+class Sent(Enum):
+    """What is done about an answer that does not come."""
+
+    AGAIN = "it is sent again by the helper: what a second sending does is what the first has done"
+    AS_SET_UP = "redis-py's own retries send it again, if there are any"
+    ONCE = "nobody sends it again; it has a connection of its own, without a read time-out"
+
+
 class Command(NamedTuple, Generic[T]):
     words: list[Word]
     parse: Callable[[Any], T]
+    sent: Sent = Sent.AGAIN
+    request: Id | None = None
+    attempt: Id | None = None
 
 
 class _Fresh(Enum):
@@ -28,22 +39,39 @@ class _Fresh(Enum):
 
 
 FRESH: Final = _Fresh.FRESH
-"""The id is made by the helper: what redis-py sends again by itself is known for a resend."""
+"""The id is made by the helper: what is sent again is known for a resend."""
 
-Name = str | bytes | _Fresh | None
+Name = Id | int | _Fresh | None
 """An id of the caller's own, FRESH, or None to send none."""
 
 
-def named(word: str, name: Name) -> list[Word]:
-    """The clause of an id. The length is checked here: the server's refusal would begin with REQUEST, too."""
+def requesting(words: list[Word], request: Name, parse: Callable[[Any], T]) -> Command[T]:
+    """A command that the server knows by its REQUEST when it comes again."""
+    own = _id("REQUEST", request)
+    if own is None:
+        return Command(words, parse, Sent.AS_SET_UP)
+    return Command([*words, "REQUEST", own], parse, request=own)
+
+
+def attempting(words: list[Word], attempt: Name, parse: Callable[[Any], T]) -> Command[T]:
+    """A command that the server knows by its OWNER when it comes again."""
+    own = _id("OWNER", attempt)
+    if own is None:
+        return Command(words, parse, Sent.AS_SET_UP)
+    return Command([*words, "OWNER", own], parse, attempt=own)
+
+
+def _id(word: str, name: Name) -> Id | None:
+    """The length is checked here: the server's refusal would begin with REQUEST, too."""
     if name is None:
-        return []
+        return None
     if name is FRESH:
-        return [word, secrets.token_hex(FRESH_BYTES)]
-    size = len(name.encode() if isinstance(name, str) else name)
+        return secrets.token_hex(FRESH_BYTES)
+    own = str(name) if isinstance(name, int) else name
+    size = len(own.encode() if isinstance(own, str) else own)
     if not 1 <= size <= NAME_BYTES_MAX:
         raise ValueError(f"{word} takes 1 to {NAME_BYTES_MAX} bytes, not {size}")
-    return [word, name]
+    return own
 
 
 def clause(word: str, value: Word | None) -> list[Word]:
@@ -55,7 +83,10 @@ def flag(word: str, is_on: bool) -> list[Word]:
 
 
 def pairs(fields: Fields) -> list[Word]:
-    return [word for pair in fields.items() for word in pair]
+    words: list[Word] = []
+    for name, value in fields.items():
+        words += (name, int(value) if isinstance(value, bool) else value)  # redis-py sends no bool
+    return words
 
 
 def assigned(fields: Fields) -> list[Word]:
@@ -83,7 +114,7 @@ def row_id(key: Key) -> int:
     """The id in a row's key."""
     if isinstance(key, int):
         return key
-    number = key.rpartition(":")[2]
+    number = (key if isinstance(key, str) else key.decode()).rpartition(":")[2]
     if not number.isdecimal():
         raise ValueError(f"no row key: {key!r} is neither an id nor <table>:<id>")
     return int(number)
