@@ -251,7 +251,7 @@ def test_with_the_oldest_redis_py(tmp_path: Path) -> None:
     assert (
         printed(sys.executable, "-c", "import redis; print(redis.__version__)", **path) == f"{LOWEST_REDIS}\n"
     )
-    names = ("", "_errors", "_full", "_lost")
+    names = ("", "_errors", "_full", "_lock", "_lost")
     tests = [ROOT / "tests" / f"test_kl_client{name}.py" for name in names]
     printed(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ROOT, *tests, **path)
 

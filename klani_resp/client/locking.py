@@ -1,16 +1,21 @@
-"""`with kl.lock(42) as row`: locked, read in the same round trip, and let go of at the end."""
+"""`with kl.lock(42) as row`: locked, read in the same round trip, and let go of at the end.
+
+What cannot be let go of is logged: its lease ends it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from redis.exceptions import RedisError
 
 from klani_resp.client import table_verbs
-from klani_resp.client.errors import Locked
+from klani_resp.client.alone import alone, alone_async
+from klani_resp.client.errors import Locked, NoRow, Unanswered
 from klani_resp.client.values import Fields, Key, Row, Word
 from klani_resp.client.words import Command
 
@@ -19,6 +24,10 @@ if TYPE_CHECKING:
 
 RowT = TypeVar("RowT", bound="_LockedRow")
 HeldT = TypeVar("HeldT")
+
+CLEANUP_SECONDS = 1.0
+_log = logging.getLogger(__name__)
+_letting_go: set[asyncio.Task[None]] = set()  # the loop itself keeps no task from being collected
 
 
 class _LockedRow(Row):
@@ -75,20 +84,33 @@ class _Lease(Generic[RowT]):
         self._keys = tuple(dict.fromkeys(keys))
         self._asked = tuple(keys)
         self._ms = ms
-        self._token = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        first, *more = self._keys
+        self.trylock = table_verbs.trylock(first, *more, ms=self._ms)
+        self.token: int | None = None
         self._rows: dict[Key, RowT] = {}
 
     def opening(self) -> list[Command[Any]]:
-        """One attempt; sent again as it is by redis-py, it is the same attempt still."""
-        first, *more = self._keys
-        return [table_verbs.trylock(first, *more, ms=self._ms), *map(table_verbs.seek, self._keys)]
+        """One attempt; sent again as it is, it is the same attempt still."""
+        self._begin()
+        return [self.trylock, *map(table_verbs.seek, self._keys)]
 
-    def token_of(self, results: list[Any]) -> int:
-        token: int | None = results[0]
+    def read(self, results: list[Any]) -> tuple[int, list[tuple[Key, Row]]]:
+        """The token, and each row under its key."""
+        token, *rows = results
+        if isinstance(token, Exception):
+            raise token
         if token is None:
-            raise Locked(f"one of {', '.join(map(str, self._keys))} is locked or held by another")
-        self._token = token
-        return token
+            raise Locked(f"one of {self} is locked or held by another")
+        self.token = token
+        for key, row in zip(self._keys, rows, strict=True):
+            if isinstance(row, Exception):
+                raise row
+            if row is None:
+                raise NoRow(f"NOROW {_text(key)} has been dropped")
+        return token, list(zip(self._keys, rows, strict=True))
 
     def opened(self, rows: dict[Key, RowT]) -> Any:
         """What `with` binds: the row, or a tuple of rows in the order of their keys."""
@@ -98,10 +120,20 @@ class _Lease(Generic[RowT]):
 
     def closing(self) -> Command[int] | None:
         left = [key for key, row in self._rows.items() if not row.is_unlocked]
-        return table_verbs.unlock(*left, token=self._token) if left else None
+        return table_verbs.unlock(*left, token=self.token) if left and self.token else None
 
-    def read(self, results: list[Any]) -> list[tuple[Key, Row]]:
-        return list(zip(self._keys, cast(list[Row], results[1:]), strict=True))
+    def letting_go(self, token: int) -> Command[int]:
+        return table_verbs.unlock(*self._keys, token=token)
+
+    def is_to_be_let_go(self, error: BaseException) -> bool:
+        """Whether rows may be locked after `error` on the way in: not when TRYLOCK was refused or unsent."""
+        return self.token is not None or isinstance(error, Unanswered) or not isinstance(error, RedisError)
+
+    def left_to_its_end(self, error: Exception) -> None:
+        _log.warning("%s stay locked until the lease ends: %s", self, error)
+
+    def __str__(self) -> str:
+        return ", ".join(map(_text, self._keys))
 
 
 class Lock(Generic[HeldT]):
@@ -112,12 +144,17 @@ class Lock(Generic[HeldT]):
         self._lease: _Lease[LockedRow] = _Lease(keys, ms)
 
     def __enter__(self) -> HeldT:
-        with self._kl.pipeline(transaction=False) as pipe:
-            for command in self._lease.opening():
-                pipe.run(command)
-            results = pipe.execute()
-        token = self._lease.token_of(results)
-        rows = {key: LockedRow(self._kl, key, token, row) for key, row in self._lease.read(results)}
+        opening = self._lease.opening()
+        try:
+            with self._kl.pipeline(transaction=False) as pipe:
+                for command in opening:
+                    pipe.run(command)
+                token, read = self._lease.read(pipe.execute(raise_on_error=False))
+        except BaseException as error:
+            if self._lease.is_to_be_let_go(error):
+                self._let_go()
+            raise
+        rows = {key: LockedRow(self._kl, key, token, row) for key, row in read}
         return cast(HeldT, self._lease.opened(rows))
 
     def __exit__(
@@ -126,11 +163,20 @@ class Lock(Generic[HeldT]):
         closing = self._lease.closing()
         if closing is None:
             return
-        if error is None:
+        try:
             self._kl.run(closing)
-        else:
-            with suppress(RedisError):  # the block's own error is to be seen; the lease ends by itself
-                self._kl.run(closing)
+        except RedisError as left:  # neither over the block's success nor over its own error
+            self._lease.left_to_its_end(left)
+
+    def _let_go(self) -> None:
+        """The same attempt again gets the token, when it is not known. Bounded: the server may be gone."""
+        try:
+            with alone(self._kl.client, CLEANUP_SECONDS) as ask:
+                token = self._lease.token or ask(self._lease.trylock)
+                if token is not None:
+                    ask(self._lease.letting_go(token))
+        except (RedisError, OSError) as left:
+            self._lease.left_to_its_end(left)
 
 
 class AsyncLock(Generic[HeldT]):
@@ -141,12 +187,17 @@ class AsyncLock(Generic[HeldT]):
         self._lease: _Lease[AsyncLockedRow] = _Lease(keys, ms)
 
     async def __aenter__(self) -> HeldT:
-        async with self._kl.pipeline(transaction=False) as pipe:
-            for command in self._lease.opening():
-                pipe.run(command)
-            results = await pipe.execute()
-        token = self._lease.token_of(results)
-        rows = {key: AsyncLockedRow(self._kl, key, token, row) for key, row in self._lease.read(results)}
+        opening = self._lease.opening()
+        try:
+            async with self._kl.pipeline(transaction=False) as pipe:
+                for command in opening:
+                    pipe.run(command)
+                token, read = self._lease.read(await pipe.execute(raise_on_error=False))
+        except (Exception, asyncio.CancelledError) as error:
+            if self._lease.is_to_be_let_go(error):
+                await self._let_go()
+            raise
+        rows = {key: AsyncLockedRow(self._kl, key, token, row) for key, row in read}
         return cast(HeldT, self._lease.opened(rows))
 
     async def __aexit__(
@@ -155,11 +206,33 @@ class AsyncLock(Generic[HeldT]):
         closing = self._lease.closing()
         if closing is None:
             return
-        if error is None:
+        try:
             await self._kl.run(closing)
-        else:
-            with suppress(RedisError):  # the block's own error is to be seen; the lease ends by itself
-                await self._kl.run(closing)
+        except RedisError as left:  # neither over the block's success nor over its own error
+            self._lease.left_to_its_end(left)
+        except asyncio.CancelledError:
+            await self._let_go()
+            raise
+
+    async def _let_go(self) -> None:
+        """As of Lock, in a task that goes on when the caller is cancelled once more."""
+        task = asyncio.create_task(self._say_it_alone())
+        _letting_go.add(task)
+        task.add_done_callback(_letting_go.discard)
+        await asyncio.wait([task])
+
+    async def _say_it_alone(self) -> None:
+        try:
+            async with asyncio.timeout(CLEANUP_SECONDS), alone_async(self._kl.client, CLEANUP_SECONDS) as ask:
+                token = self._lease.token or await ask(self._lease.trylock)
+                if token is not None:
+                    await ask(self._lease.letting_go(token))
+        except (RedisError, OSError) as left:
+            self._lease.left_to_its_end(left)
+
+
+def _text(key: Key) -> str:
+    return key.decode() if isinstance(key, bytes) else str(key)
 
 
 def _as_bytes(word: Word) -> bytes:
