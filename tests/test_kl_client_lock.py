@@ -174,33 +174,54 @@ def test_who_is_timed_out_anywhere_leaves_nothing_locked(server: launch.Server, 
     assert asyncio.run(shop()) > 20
 
 
-def test_who_is_cancelled_at_any_step_is_cancelled(server: launch.Server, hall: Front) -> None:
-    """Twice, too: then the clean-up goes on without the caller."""
+@pytest.mark.parametrize("times", [1, 2])
+def test_who_is_cancelled_at_any_step_is_cancelled(server: launch.Server, hall: Front, times: int) -> None:
+    """Cancelled twice, the caller leaves the clean-up to itself. The steps of connecting are among them: each
+    cancellation costs its connection."""
 
     async def body(kl: AsyncKL) -> None:
         async with kl.lock(3, ms=MS) as row:
             await row.replace(is_booked=1)
+            await asyncio.sleep(60)
 
-    async def shop() -> int:
-        cancelled = 0
+    async def shop() -> None:
         async with redis.asyncio.Redis(port=server.port) as client:
             kl = AsyncKL(client)
-            await kl.tables()
-            for step in range(120):
+            for step in range(60):
                 task = asyncio.create_task(body(kl))
-                for _ in range(step % 30):
+                for _ in range(step % 15):
                     await asyncio.sleep(0)
-                task.cancel()
-                if step >= 60:
-                    await asyncio.sleep(0)
+                for _ in range(times):
                     task.cancel()
-                cancelled += (await asyncio.gather(task, return_exceptions=True))[0] is not None
+                    await asyncio.sleep(0)
+                (outcome,) = await asyncio.gather(task, return_exceptions=True)
+                assert isinstance(outcome, asyncio.CancelledError)
                 while client_locking._letting_go:
                     await asyncio.wait(list(client_locking._letting_go))
                 assert await kl.locks("seats") == [], f"step {step}"
-        return cancelled
 
-    assert asyncio.run(shop()) > 30
+    asyncio.run(shop())
+
+
+def test_who_is_cancelled_while_it_connects_is_cancelled(server: launch.Server, hall: Front) -> None:
+    async def shop() -> None:
+        async with redis.asyncio.Redis(port=server.port) as client:
+            kl = AsyncKL(client)
+            for step in range(12):
+                for ask in (lambda: kl.seek(1), kl.pipeline().seek(1).execute):
+                    task = asyncio.create_task(one(ask))
+                    for _ in range(step):
+                        await asyncio.sleep(0)
+                    task.cancel()
+                    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+                    assert isinstance(outcome, asyncio.CancelledError)
+                    await kl.client.connection_pool.disconnect()
+
+    async def one(ask: Callable[[], Any]) -> None:
+        await ask()
+        await asyncio.sleep(60)
+
+    asyncio.run(shop())
 
 
 def test_the_end_of_the_loop_lets_go_too(server: launch.Server, hall: Front) -> None:

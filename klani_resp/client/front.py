@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from klani_resp.client import table_verbs
 from klani_resp.client.alone import alone, alone_async
+from klani_resp.client.cancelling import cancellable
 from klani_resp.client.errors import of_kl
 from klani_resp.client.locking import AsyncLock, AsyncLockedRow, Lock, LockedRow
 from klani_resp.client.pipelines import AsyncPipeline, Pipeline
@@ -107,7 +108,7 @@ class AsyncKL(Awaits):
         resending = Resending((command,), self._resends)
         while True:
             try:
-                return await self._send(command)
+                return await cancellable(self._send(command))
             except ResponseError as error:
                 raise of_kl(error) from None
             except LOST as error:

@@ -13,6 +13,7 @@ import redis.client
 from redis.client import NEVER_DECODE
 from redis.exceptions import ResponseError
 
+from klani_resp.client.cancelling import cancellable
 from klani_resp.client.errors import of_kl
 from klani_resp.client.resending import LOST, Resending
 from klani_resp.client.verb import Queues
@@ -111,7 +112,7 @@ class AsyncPipeline(Queues):
         resending = Resending([options.get("kl_command") for _, options in queued], self._resends)
         while True:
             try:
-                results = await execute(raise_on_error=False)
+                results = await cancellable(execute(raise_on_error=False))
                 return _judged(queued, results, raise_on_error)
             except ResponseError as error:
                 raise of_kl(error) from None
