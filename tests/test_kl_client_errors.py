@@ -144,6 +144,11 @@ def test_what_is_refused_before_it_is_sent(kl: Front) -> None:
         kl.claim("seats", ids=[1], take=2)
     with pytest.raises(ValueError, match="no row key"):
         kl.seek("seats:x")
+    wrong: Any = 1.5
+    with pytest.raises(TypeError, match="a row key is int, str or bytes, not float"):
+        kl.seek(wrong)
+    with pytest.raises(TypeError, match="REQUEST is str, bytes or int, not float"):
+        kl.claim("seats", FREE, SOLD, request=wrong)
     for batch in (0, -1):
         with pytest.raises(ValueError, match="batch is 1 or more"):
             kl.insert_many("seats", [(9, {"buyer": 1})], batch=batch)

@@ -219,7 +219,7 @@ class AsyncLock(Generic[HeldT]):
         task = asyncio.create_task(self._say_it_alone())
         _letting_go.add(task)
         task.add_done_callback(_letting_go.discard)
-        await asyncio.wait([task])
+        await asyncio.wait([task], timeout=CLEANUP_SECONDS)
 
     async def _say_it_alone(self) -> None:
         try:

@@ -68,6 +68,8 @@ def _id(word: str, name: Name) -> Id | None:
     if name is FRESH:
         return secrets.token_hex(FRESH_BYTES)
     own = str(name) if isinstance(name, int) else name
+    if not isinstance(own, str | bytes):
+        raise TypeError(f"{word} is str, bytes or int, not {type(own).__name__}")
     size = len(own.encode() if isinstance(own, str) else own)
     if not 1 <= size <= NAME_BYTES_MAX:
         raise ValueError(f"{word} takes 1 to {NAME_BYTES_MAX} bytes, not {size}")
@@ -114,6 +116,8 @@ def row_id(key: Key) -> int:
     """The id in a row's key."""
     if isinstance(key, int):
         return key
+    if not isinstance(key, str | bytes):
+        raise TypeError(f"a row key is int, str or bytes, not {type(key).__name__}")
     number = (key if isinstance(key, str) else key.decode()).rpartition(":")[2]
     if not number.isdecimal():
         raise ValueError(f"no row key: {key!r} is neither an id nor <table>:<id>")
