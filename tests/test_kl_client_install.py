@@ -241,19 +241,25 @@ def test_the_two_distributions_have_one_version() -> None:
     assert version(ROOT / "pyproject.toml") == version(ROOT / "packaging" / "client" / "pyproject.toml")
 
 
-def test_with_the_oldest_redis_py(tmp_path: Path) -> None:
-    """The helper's tests, with it in the place of ours."""
+@pytest.fixture(scope="module")
+def oldest_redis_py(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has it."""
     needed = tomllib.loads((ROOT / "packaging" / "client" / "pyproject.toml").read_text())["project"]
     assert needed["dependencies"] == [f"redis>={LOWEST_REDIS}"]
-    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path)
+    folder = tmp_path_factory.mktemp("oldest")
+    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder)
     printed(*pip, f"redis=={LOWEST_REDIS}")
-    path = {"PYTHONPATH": str(tmp_path)}
-    assert (
-        printed(sys.executable, "-c", "import redis; print(redis.__version__)", **path) == f"{LOWEST_REDIS}\n"
-    )
-    names = ("", "_errors", "_full", "_lock", "_lost")
-    tests = [ROOT / "tests" / f"test_kl_client{name}.py" for name in names]
-    printed(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ROOT, *tests, **path)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "_errors", "_full", "_lock", "_lost", "_retries"])
+def test_with_the_oldest_redis_py(oldest_redis_py: Path, name: str) -> None:
+    """The helper's tests, with it in the place of ours."""
+    path = {"PYTHONPATH": str(oldest_redis_py)}
+    version = printed(sys.executable, "-c", "import redis; print(redis.__version__)", **path)
+    assert version == f"{LOWEST_REDIS}\n"
+    tests = ROOT / "tests" / f"test_kl_client{name}.py"
+    printed(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ROOT, tests, **path)
 
 
 # --- the two front ends -------------------------------------------------------------------------------
