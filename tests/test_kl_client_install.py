@@ -252,7 +252,7 @@ def oldest_redis_py(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["", "_errors", "_full", "_lock", "_lost", "_retries"])
+@pytest.mark.parametrize("name", ["", "_errors", "_full", "_kinds", "_lock", "_lost", "_retries"])
 def test_with_the_oldest_redis_py(oldest_redis_py: Path, name: str) -> None:
     """The helper's tests, with it in the place of ours."""
     path = {"PYTHONPATH": str(oldest_redis_py)}
