@@ -14,7 +14,9 @@ from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.sentinel import Sentinel
 
 from bench.harness import launch
+from bench.harness.launch import free_port
 from klani_resp.client import KL, AsyncKL
+from tests.certificates import Paper
 
 PASSWORD = "a b/c"
 
@@ -104,4 +106,19 @@ def test_asyncio(server: launch.Server, name: str) -> None:
             judge([await step for step in steps(AsyncKL(client))])
             await client.connection_pool.disconnect()
 
+    asyncio.run(shop())
+
+
+def test_tls(start: Callable[..., launch.Server], paper: Paper) -> None:
+    port = free_port()
+    files = ("--tls-cert-file", str(paper.cert), "--tls-key-file", str(paper.key))
+    start("--tls-port", str(port), *files, "--tls-auth-clients", "no")
+    options: dict[str, Any] = {"port": port, "ssl": True, "ssl_ca_certs": str(paper.ca)}
+
+    async def shop() -> None:
+        async with redis.asyncio.Redis(**options) as client:
+            judge([await step for step in steps(AsyncKL(client))])
+
+    with redis.Redis(**options) as client:
+        judge(list(steps(KL(client))))
     asyncio.run(shop())

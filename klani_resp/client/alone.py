@@ -52,8 +52,10 @@ async def alone_async(client: Any, seconds: float | None) -> AsyncIterator[Async
     try:
         await connection.connect()
         yield ask
-    finally:
+    except BaseException:  # a server that hangs would not see TLS's goodbye either
         await connection.disconnect(nowait=True)
+        raise
+    await connection.disconnect()
 
 
 def _connection(pool: Any, seconds: float | None) -> Any:
