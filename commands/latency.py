@@ -35,12 +35,12 @@ def latency_reset(context: Context, words: list[bytes]) -> int:
     most=None,
 )
 def latency_histogram(context: Context, words: list[bytes]) -> dict[str, dict[str, Any]]:
-    histograms = context.server.histograms()
     names = [word.decode("utf-8", "surrogateescape").upper() for word in words] or list(REGISTERED)
+    found = {name: context.server.histogram(name) for name in names if name in REGISTERED}
     return {
-        name.lower(): {"calls": histograms[name][0], "histogram_usec": histograms[name][1]}
-        for name in names
-        if name in histograms
+        name.lower(): {"calls": calls, "histogram_usec": histogram}
+        for name, (calls, histogram) in found.items()
+        if calls
     }
 
 

@@ -43,9 +43,9 @@ class Facts:
     def latency(self) -> LatencyFacts:
         return self._app.latency
 
-    def histograms(self) -> dict[str, tuple[int, dict[int, int]]]:
-        found = self._app.dispatcher.statistics.commands
-        return {name: (one.calls, one.histogram()) for name, one in found.items() if one.calls}
+    def histogram(self, command: str) -> tuple[int, dict[int, int]]:
+        found = self._app.dispatcher.statistics.of(command)
+        return found.calls, found.histogram()
 
     def monitor(self, client: Client, *, is_on: bool) -> None:
         session = cast("Session", client)
