@@ -80,10 +80,11 @@ table. A command that answers an error has changed nothing.
 REFUSED_HEAD = """
 ## Refused
 
-Commands of Redis that are not there on purpose. They answer as Redis answers an unknown command.
+Commands of Redis 7.4 that are not there on purpose: with those above they are all it has. They answer as
+Redis answers an unknown command.
 
-| commands | why |
-|---|---|
+| | commands | why |
+|---|---|---|
 """
 PARTLY_HEAD = """
 ## Partly there
@@ -124,7 +125,7 @@ def _index(commands: list[Command]) -> Iterator[str]:
     yield PARTLY_HEAD
     yield from (f"| {spec.name} | {spec.page.partly} |\n" for spec in commands if spec.page.partly)
     yield REFUSED_HEAD
-    yield from (f"| {', '.join(names)} | {why} |\n" for names, why in REFUSED)
+    yield from (f"| {one.group} | {', '.join(one.names.split())} | {one.why} |\n" for one in REFUSED)
     yield "\n## Examples\n\nThe examples on the commands' pages begin with these tables:\n\n```\n"
     yield from (f"> {line}\n" for line in STAGE)
     yield "```\n"
