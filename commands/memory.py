@@ -7,7 +7,7 @@ from typing import Any
 from commands.arguments import key_of
 from commands.connection import NOT_AN_INTEGER
 from commands.family import Family
-from commands.spec import Arg, CommandError, Context, Flags, Page, command, syntax_error
+from commands.spec import Arg, CommandError, Context, Flags, Page, Text, command, syntax_error
 
 _family = Family("MEMORY")
 
@@ -45,10 +45,10 @@ def memory_stats(context: Context, words: list[bytes]) -> dict[str, Any]:
 
 
 @_family.member("DOCTOR", summary="What there is to be said of it, in a sentence.")
-def memory_doctor(context: Context, words: list[bytes]) -> str:
+def memory_doctor(context: Context, words: list[bytes]) -> Text:
     found = memory_stats(context, [])
     beside = found["total.allocated"] - found["dataset.bytes"]
-    return (
+    return Text(
         f"{found['dataset.bytes']} bytes are rows, {beside} the index, what is remembered of sales, and the "
         "program itself. Nothing is ever evicted.\n"
     )

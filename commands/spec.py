@@ -61,12 +61,25 @@ class Reply(Enum):
     INTEGER_OR_NULL = "integer or null"  # int | None
     IDS = "array of row ids"  # Sequence[int]
     ROW = "row map or null"  # (names template key, values) as RowView | None
-    ANY = "any"  # None, bool, int, str (bulk), bytes (bulk), Status, list/tuple, dict (map): encoded by type
+    # By type: None, bool, int, str and bytes (bulk), Status, Text, list and tuple, Unordered, dict (map).
+    ANY = "any"
     RAW_TEXT = "text"  # str: verbatim text: RESP3 `=`txt, RESP2 bulk (INFO and its like)
 
 
 class Status(str):
     """A str that goes out as a simple string (`+OK`) wherever ANY meets it."""
+
+    __slots__ = ()
+
+
+class Text(str):
+    """A str that goes out as verbatim text (`=..txt:`) in RESP3 wherever ANY meets it."""
+
+    __slots__ = ()
+
+
+class Unordered(list[Any]):
+    """A list that goes out as a set (`~`) in RESP3, where Redis has one."""
 
     __slots__ = ()
 

@@ -21,7 +21,7 @@ from commands.access import shown_categories
 from commands.introspection import flag_names
 from commands.refused import REFUSED
 from commands.registry import load
-from commands.spec import Command, Flags, Job, RawReply, Reply, Status
+from commands.spec import Command, Flags, Job, RawReply, Reply, Status, Text
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
@@ -51,6 +51,7 @@ KINDS = {
 }
 KIND_OF_TYPE: dict[Any, str] = {
     Status: "status",
+    Text: "text",
     Job: "status",  # those of families end so
     RawReply: "nothing",
     int: "integer",
