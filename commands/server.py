@@ -41,6 +41,12 @@ _config = Family("CONFIG")
     complexity="O(tables)",
     categories=("dangerous",),
     page=Page(
+        text=(
+            "Of Redis's fields those that are true here; 0 stands where nothing of the kind ever happens, "
+            "as in `expired_keys`. `keyspace_hits` and `keyspace_misses` are left out: to count them would "
+            "make each read dearer. `used_memory` is what the kernel says that the process has, as "
+            "`used_memory_rss` is."
+        ),
         arguments={"<section>": "its name, `default`, `all` or `everything`"},
         answers=(
             (
@@ -48,7 +54,7 @@ _config = Family("CONFIG")
                 "`# Section`, then `name:value` lines",
             ),
         ),
-        partly="fields of what does not exist here, and those that would have to be guessed",
+        partly="`keyspace_hits` and `keyspace_misses`, `hz`, fields of what does not exist here",
     ),
 )
 def info(context: Context, sections: list[bytes]) -> str:
