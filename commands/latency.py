@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from commands.family import Family
-from commands.spec import REGISTERED, Arg, Context, Flags, Page, Text, command
+from commands.spec import Arg, Context, Flags, Page, Text, command
 
 _family = Family("LATENCY")
 
@@ -35,12 +35,10 @@ def latency_reset(context: Context, words: list[bytes]) -> int:
     most=None,
 )
 def latency_histogram(context: Context, words: list[bytes]) -> dict[str, dict[str, Any]]:
-    names = [word.decode("utf-8", "surrogateescape").upper() for word in words] or list(REGISTERED)
-    found = {name: context.server.histogram(name) for name in names if name in REGISTERED}
+    names = {word.decode("utf-8", "surrogateescape").upper() for word in words}
     return {
         name.lower(): {"calls": calls, "histogram_usec": histogram}
-        for name, (calls, histogram) in found.items()
-        if calls
+        for name, (calls, histogram) in context.server.histograms(names).items()
     }
 
 

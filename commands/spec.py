@@ -7,7 +7,7 @@ Python value, or raises `CommandError`. It knows nothing of RESP, sockets or tri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import TYPE_CHECKING, Any, Protocol
@@ -166,8 +166,9 @@ class ServerFacts(Protocol):
     def slowlog(self) -> SlowLogFacts: ...
     @property
     def latency(self) -> LatencyFacts: ...
-    def histogram(self, command: str) -> tuple[int, dict[int, int]]:
-        """Of a command that there is: calls, and of these by at most so many us, for powers of two."""
+    def histograms(self, names: Collection[str]) -> dict[str, tuple[int, dict[int, int]]]:
+        """Of these commands, their subcommands included, or of all: calls, and of these by at most so many
+        us, for powers of two."""
         ...
 
     def monitor(self, client: Client, *, is_on: bool) -> None: ...
@@ -266,6 +267,12 @@ class Command:
         """Those of the subcommand, too, when it is one that exists; `argv` has the name."""
         member = self.family.get(argv[1]) if self.family is not None and len(argv) > 1 else None
         return self.flags if member is None else self.flags | member.flags
+
+    def called(self, argv: list[bytes]) -> str:
+        """`CONFIG|GET` where that is a subcommand, else the command's own name; `argv` has the name."""
+        if self.family is None or len(argv) < 2 or self.family.get(argv[1]) is None:
+            return self.name
+        return f"{self.name}|{argv[1].decode().upper()}"
 
     def shown(self, argv: list[bytes]) -> list[bytes]:
         """What may be shown of a call to whoever looks on; `argv` has the name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 
 import pytest
@@ -99,6 +100,43 @@ def test_reset_forgets_and_goes_on(session: Session, statistics: Statistics) -> 
     assert (echo.calls, echo.ns, echo.rejected, statistics.errors) == (0, 0, 0, {})
     session.receive(b"ECHO a\r\n")
     assert echo.calls == 1
+
+
+def test_a_subcommand_is_counted_by_itself(session: Session, statistics: Statistics) -> None:
+    """As in Redis: `cmdstat_config|get`. What is no subcommand is its command's."""
+    session.receive(
+        b"CONFIG GET port\r\nconfig get port\r\nCONFIG NOPE\r\nCONFIG SET port x\r\nCOMMAND COUNT\r\n"
+    )
+    shown = session.receive(b"INFO commandstats\r\n").decode()
+    calls = dict(re.findall(r"^cmdstat_(\S+):calls=(\d+),", shown, re.MULTILINE))
+    assert calls == {"config|get": "2", "config": "1", "config|set": "1", "command|count": "1"}
+    assert statistics.of("CONFIG|SET").failed == statistics.of("CONFIG").failed == 1
+    for asked in (b"config", b"CONFIG|GET"):
+        histogram = session.receive(b"LATENCY HISTOGRAM %b\r\n" % asked)
+        assert b"config|get" in histogram
+        assert (b"config|set" in histogram) is (asked == b"config")
+
+
+def test_a_subcommand_s_refusal_is_its_own(session: Session, statistics: Statistics) -> None:
+    session.receive(
+        b"ACL SETUSER ann on nopass +@all -config|get\r\nAUTH ann x\r\nMULTI\r\nCONFIG GET port\r\n"
+    )
+    assert (statistics.of("CONFIG|GET").rejected, statistics.of("CONFIG").rejected) == (1, 0)
+
+
+def test_a_subcommand_s_job_is_its_own(statistics: Statistics, app: App, session: Session) -> None:
+    session.receive(b"ACL SAVE\r\n")
+    assert (statistics.of("ACL|SAVE").calls, statistics.of("ACL|SAVE").failed) == (1, 1)
+
+
+def test_who_looks_on_sees_a_subcommand_that_was_never_called(
+    session: Session, statistics: Statistics
+) -> None:
+    seen: list[str] = []
+    statistics.watch("test", 0, lambda name, ns, context, argv: seen.append(name))
+    session.receive(b"CONFIG GET port\r\n")
+    assert seen == ["CONFIG"]
+    assert statistics.of("CONFIG|GET").calls == 1
 
 
 def test_percentiles_of_nothing(statistics: Statistics) -> None:

@@ -7,7 +7,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -50,9 +50,12 @@ class Facts:
     def latency(self) -> LatencyFacts:
         return self._app.latency
 
-    def histogram(self, command: str) -> tuple[int, dict[int, int]]:
-        found = self._app.dispatcher.statistics.of(command)
-        return found.calls, found.histogram()
+    def histograms(self, names: Collection[str]) -> dict[str, tuple[int, dict[int, int]]]:
+        return {
+            one.name: (one.calls, one.histogram())
+            for one in self._app.dispatcher.statistics.commands.values()
+            if (not names or one.name in names or one.command in names) and one.calls
+        }
 
     def monitor(self, client: Client, *, is_on: bool) -> None:
         session = cast("Session", client)

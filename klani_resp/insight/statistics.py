@@ -29,12 +29,13 @@ Watcher = Callable[[str, int, Context, list[bytes]], None]  # command, ns, for w
 
 
 class CommandStatistics:
-    """One command's. Times are those on the loop or in its job, without a reply's wait for the disk."""
+    """A command's, or subcommand's. Times are those on the loop or in its job, without waits for the disk."""
 
-    __slots__ = ("_coarse", "_cut_off", "_owner", "failed", "fine", "name", "ns", "rejected")
+    __slots__ = ("_coarse", "_cut_off", "_owner", "command", "failed", "fine", "name", "ns", "rejected")
 
     def __init__(self, name: str, owner: Statistics) -> None:
-        self.name = name
+        self.name = name  # of a subcommand `CONFIG|GET`
+        self.command = name.partition("|")[0]
         self.ns = 0
         self.failed = 0  # answered an error
         self.rejected = 0  # refused before they began: arity, permission, a full disk
@@ -56,7 +57,7 @@ class CommandStatistics:
             self._cut_off[place - len(self.fine)] += 1
         else:
             self.fine[place] += 1
-        self._owner.seen(self.name, ns, context, argv)
+        self._owner.seen(self.command, ns, context, argv)
 
     def took(self, ns: int, context: Context, argv: list[bytes]) -> None:
         """A call that was measured elsewhere."""
@@ -122,7 +123,11 @@ class Statistics:
         self._watchers: dict[str, tuple[int, Watcher]] = {}
 
     def of(self, name: str) -> CommandStatistics:
-        return self.commands.setdefault(name, CommandStatistics(name, self))
+        found = self.commands.get(name)
+        if found is None:  # those of subcommands begin when they are called first
+            found = self.commands[name] = CommandStatistics(name, self)
+            found.cut(self._buckets())
+        return found
 
     def count_error(self, text: str) -> None:
         word = text.split(maxsplit=1)[0] if text.split() else ""
@@ -139,9 +144,13 @@ class Statistics:
         self._cut()
 
     def _cut(self) -> None:
-        from_ns = min((from_ns for from_ns, _ in self._watchers.values()), default=FINE_BUCKETS << FINE_SHIFT)
         for command in self.commands.values():
-            command.cut(min(from_ns >> FINE_SHIFT, FINE_BUCKETS))
+            command.cut(self._buckets())
+
+    def _buckets(self) -> int:
+        """Of `fine`, below what anybody is to see."""
+        from_ns = min((from_ns for from_ns, _ in self._watchers.values()), default=FINE_BUCKETS << FINE_SHIFT)
+        return min(from_ns >> FINE_SHIFT, FINE_BUCKETS)
 
     def seen(self, name: str, ns: int, context: Context, argv: list[bytes]) -> None:
         for from_ns, watcher in list(self._watchers.values()):
