@@ -65,7 +65,9 @@ def test_acl_answers() -> None:
     )
     assert ask(operator, "ACL", "SETUSER", "a b") == "-ERR Usernames can't contain spaces or null characters"
     assert ask(operator, "ACL", "SETUSER", "", "on") == "-ERR Usernames can't be empty"
-    assert ask(operator, "ACL", "HELP")[0].startswith("ACL <subcommand> [<arg> [value] [opt] ...].")
+    lines = ask(operator, "ACL", "HELP")
+    assert lines[0].startswith("ACL <subcommand> [<arg> [value] [opt] ...].")
+    assert lines[-2:] == ["HELP", "    Prints this help."]
     for verb in ("LOAD", "SAVE"):
         assert ask(operator, "ACL", verb).startswith(
             "-ERR This Redis instance is not configured to use an ACL"

@@ -218,7 +218,10 @@ class Dispatcher:
                 if denial is not None:
                     if is_queued:
                         _session(context).transaction.is_spoiled = True
-                    return self._reject(command, argv, guard.refuse(denial, where, context.client))
+                    refusal = guard.refuse(denial, where, context.client)
+                    if command.name == "EXEC":
+                        refusal = _aborted(_session(context), refusal)
+                    return self._reject(command, argv, refusal)
             return inner(context, argv)
 
         return _noted(command, run)
@@ -275,6 +278,13 @@ class Dispatcher:
 
 def _session(context: Context) -> Session:
     return cast("Session", context.client)
+
+
+def _aborted(session: Session, refusal: bytes) -> bytes:
+    """Whatever refuses EXEC ends the transaction, and Redis says so whether or not there is one."""
+    if session.in_transaction:
+        session.discard_transaction()
+    return b"-EXECABORT Transaction discarded because of: " + refusal[1:]
 
 
 def _immediate(command: Command, run: Run) -> Run:
