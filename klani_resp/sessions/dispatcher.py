@@ -216,11 +216,13 @@ class Dispatcher:
             if least <= len(argv) <= most:
                 denial = check(context.engine, argv)
                 if denial is not None:
+                    session = _session(context)
+                    session.last_run = run  # ACL LOG says so; several at once are noted behind the last
                     if is_queued:
-                        _session(context).transaction.is_spoiled = True
+                        session.transaction.is_spoiled = True
                     refusal = guard.refuse(denial, where, context.client)
                     if command.name == "EXEC":
-                        refusal = _aborted(_session(context), refusal)
+                        refusal = _aborted(session, refusal)
                     return self._reject(command, argv, refusal)
             return inner(context, argv)
 
