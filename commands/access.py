@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from commands.spec import Client, Command, Flags, Job, Status
+from commands.spec import Client, Command, Flags, Job, Status, Unordered
 
 # Redis's, so that rules written for it are understood; those that nothing here belongs to are empty.
 CATEGORIES = (
@@ -32,8 +32,8 @@ def categories(spec: Command, flags: Flags | None = None) -> list[str]:
     return names + [name for name in spec.categories if name not in names]
 
 
-def shown_categories(spec: Command) -> list[Status]:
-    return [Status("@" + name) for name in categories(spec)]
+def shown_categories(spec: Command) -> Unordered:
+    return Unordered(Status("@" + name) for name in categories(spec))
 
 
 def permissions(commands: Iterable[Command]) -> dict[str, frozenset[str]]:

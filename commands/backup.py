@@ -26,7 +26,10 @@ from storage.backup import Backup, backup_name
                 "the copy's path",
             ),
         ),
-        errors={"ERR": "no `backup_dir`, an invalid name, a name that is there, no room"},
+        errors={
+            "EXISTS": "there is a backup, or anything else, of that name",
+            "ERR": "no `backup_dir`, an invalid name, no room, a copy that was found damaged",
+        },
     ),
 )
 def backup(context: Context, name: bytes) -> Job:

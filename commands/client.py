@@ -16,6 +16,7 @@ from commands.spec import (
     Page,
     RawReply,
     Status,
+    Text,
     command,
     syntax_error,
 )
@@ -30,8 +31,8 @@ def client_id(context: Context, words: list[bytes]) -> int:
 
 
 @_family.member("INFO", summary="Answers this connection's line of CLIENT LIST.")
-def client_info(context: Context, words: list[bytes]) -> str:
-    return context.client.describe() + "\n"
+def client_info(context: Context, words: list[bytes]) -> Text:
+    return Text(context.client.describe() + "\n")
 
 
 @_family.member(
@@ -41,8 +42,8 @@ def client_info(context: Context, words: list[bytes]) -> str:
     most=None,
     flags=Flags.ADMIN,
 )
-def client_list(context: Context, words: list[bytes]) -> str:
-    return "".join(client.describe() + "\n" for client in _chosen(context.server.clients(), words))
+def client_list(context: Context, words: list[bytes]) -> Text:
+    return Text("".join(client.describe() + "\n" for client in _chosen(context.server.clients(), words)))
 
 
 def _chosen(clients: list[Client], words: list[bytes]) -> list[Client]:

@@ -94,4 +94,4 @@ class Family:
         lines = [f"{self.name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"]
         for name, member in self._members.items():
             lines += [f"{name.decode()} {member.syntax}".rstrip(), "    " + member.summary]
-        return [Status(line) for line in lines]
+        return [Status(line) for line in (*lines, "HELP", "    Prints this help.")]

@@ -38,7 +38,7 @@ _ALLOWED = frozenset(b"SET TAKE REQUEST FOR".split())
                 ("how many rows (units, of a counter) went back; a row not sold to that owner counts 0"),
             ),
         ),
-        errors=MEMORY | {"ERR": UNKNOWN},
+        errors={"BUSY": "one of the rows is locked: ask again"} | MEMORY | {"ERR": UNKNOWN},
         examples=(
             "KL.CLAIM seats rank 1 is_booked 0 SET is_booked 1 FOR ann",
             "KL.RETURN seats FOR ann 0 SET is_booked 0 REQUEST refund-9",

@@ -238,6 +238,9 @@ def hlen(context: Context, key: bytes) -> int:
 def hscan(context: Context, key: bytes, cursor: bytes, words: list[bytes]) -> list[Any]:
     if not cursor.isdigit() or len(cursor) > 20:
         raise CommandError("ERR invalid cursor")
+    fields = _fields(context, key)
+    if not fields:  # then Redis looks at no option
+        return ["0", []]
     pattern, has_values = b"*", True
     options = Options(words, 0, each_once=False)
     for option in options:
@@ -250,5 +253,5 @@ def hscan(context: Context, key: bytes, cursor: bytes, words: list[bytes]) -> li
         else:
             raise syntax_error()
     fits = matcher(pattern)
-    found = [pair for pair in _fields(context, key).items() if fits(pair[0])]
+    found = [pair for pair in fields.items() if fits(pair[0])]
     return ["0", [word for pair in found for word in (pair if has_values else pair[:1])]]

@@ -16,6 +16,7 @@ from commands.spec import (
     Context,
     Flags,
     Status,
+    Unordered,
     command,
     syntax_error,
 )
@@ -60,7 +61,7 @@ def _info(name: str) -> Constant:
             flag_names(spec),
             *spec.keys,
             shown_categories(spec),
-            [],  # tips are for proxies of clusters
+            Unordered(),  # tips are for proxies of clusters
             _key_specs(spec),
             members,
         ]
@@ -74,42 +75,55 @@ def _member_info(name: str, member_name: str) -> Constant | None:
     if member is None:
         return None
     flags = spec.flags | member.flags
-    shown = [Status(text) for flag, text in _FLAG_NAMES.items() if flags & flag]
-    categories_of = [Status("@" + one) for one in categories(spec, flags)]
+    has_key = member.syntax.startswith("<key>")  # where its family has them
     return Constant(
-        [f"{name}|{member_name}".lower(), member.arity, shown, 0, 0, 0, categories_of, [], [], []]
+        [
+            f"{name}|{member_name}".lower(),
+            member.arity,
+            _named(flags),
+            *(spec.keys if has_key else (0, 0, 0)),
+            Unordered(Status("@" + one) for one in categories(spec, flags)),
+            Unordered(),
+            _key_specs(spec) if has_key else Unordered(),
+            [],
+        ]
     )
 
 
-def _key_flags(spec: Command) -> list[Status]:
-    if spec.flags & Flags.WRITE:
-        return [Status("RW"), Status("UPDATE")]
-    return [Status("RO"), Status("ACCESS")]
+def _key_flags(spec: Command) -> Unordered:
+    words = ("RW", "UPDATE") if spec.flags & Flags.WRITE else ("RO", "ACCESS")
+    return Unordered(map(Status, words))
 
 
-def _key_specs(spec: Command) -> list[dict[str, Any]]:
+def _key_specs(spec: Command) -> Unordered:
     """Where keys begin, and how many follow: of some commands only as far as positions can say."""
     first, last, step = spec.keys
     if not first:
-        return []
+        return Unordered()
     flags = _key_flags(spec)
     if spec.keys_end:
         flags.append(Status("INCOMPLETE"))
     through = last if last < 0 else last - first
-    return [
-        {
-            "flags": flags,
-            "begin_search": {"type": "index", "spec": {"index": first}},
-            "find_keys": {"type": "range", "spec": {"lastkey": through, "keystep": step, "limit": 0}},
-        }
-    ]
+    return Unordered(
+        [
+            {
+                "flags": flags,
+                "begin_search": {"type": "index", "spec": {"index": first}},
+                "find_keys": {"type": "range", "spec": {"lastkey": through, "keystep": step, "limit": 0}},
+            }
+        ]
+    )
 
 
-def flag_names(spec: Command) -> list[Status]:
-    names = [text for flag, text in _FLAG_NAMES.items() if spec.flags & flag]
+def _named(flags: Flags) -> Unordered:
+    return Unordered(Status(text) for flag, text in _FLAG_NAMES.items() if flags & flag)
+
+
+def flag_names(spec: Command) -> Unordered:
+    names = _named(spec.flags)
     if spec.keys_end:  # clients then ask COMMAND GETKEYS
-        names.append("movablekeys")
-    return [Status(name) for name in names]
+        names.append(Status("movablekeys"))
+    return names
 
 
 @_family.member("COUNT", summary="How many commands there are.")

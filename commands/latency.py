@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from commands.family import Family
-from commands.spec import REGISTERED, Arg, Context, Flags, Page, command
+from commands.spec import Arg, Context, Flags, Page, Text, command
 
 _family = Family("LATENCY")
 
@@ -35,26 +35,26 @@ def latency_reset(context: Context, words: list[bytes]) -> int:
     most=None,
 )
 def latency_histogram(context: Context, words: list[bytes]) -> dict[str, dict[str, Any]]:
-    histograms = context.server.histograms()
-    names = [word.decode("utf-8", "surrogateescape").upper() for word in words] or list(REGISTERED)
+    names = {word.decode("utf-8", "surrogateescape").upper() for word in words}
     return {
-        name.lower(): {"calls": histograms[name][0], "histogram_usec": histograms[name][1]}
-        for name in names
-        if name in histograms
+        name.lower(): {"calls": calls, "histogram_usec": histogram}
+        for name, (calls, histogram) in context.server.histograms(names).items()
     }
 
 
 @_family.member("DOCTOR", summary="What the events say, in a sentence each.")
-def latency_doctor(context: Context, words: list[bytes]) -> str:
+def latency_doctor(context: Context, words: list[bytes]) -> Text:
     events = context.server.latency.latest()
     if not events:
-        return (
+        return Text(
             "No latency was noted. latency-monitor-threshold says from how many milliseconds on it is; "
             "0 notes nothing.\n"
         )
-    return "".join(
-        f"{event.name}: last {event.ms} ms at {event.unix_seconds}, at most {event.most_ms} ms.\n"
-        for event in events
+    return Text(
+        "".join(
+            f"{event.name}: last {event.ms} ms at {event.unix_seconds}, at most {event.most_ms} ms.\n"
+            for event in events
+        )
     )
 
 

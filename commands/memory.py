@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from commands.arguments import key_of
-from commands.connection import NOT_AN_INTEGER
+from commands.connection import integer_of
 from commands.family import Family
-from commands.spec import Arg, CommandError, Context, Flags, Page, command, syntax_error
+from commands.keyspace import row_of
+from commands.spec import Arg, Context, Flags, Page, Text, command, syntax_error
 
 _family = Family("MEMORY")
 
@@ -22,12 +22,10 @@ _family = Family("MEMORY")
 def memory_usage(context: Context, words: list[bytes]) -> int | None:
     if len(words) > 1 and (len(words) != 3 or words[1].upper() != b"SAMPLES"):
         raise syntax_error()
-    if len(words) == 3 and not words[2].isdigit():
-        raise CommandError(NOT_AN_INTEGER)
-    table, row = key_of(context.engine, words[0])
-    if row not in table.rows.present:
-        return None
-    return table.schema.record_bytes
+    if len(words) == 3 and integer_of(words[2]) < 0:
+        raise syntax_error()
+    found = row_of(context.engine, words[0])
+    return None if found is None else found[0].schema.record_bytes
 
 
 @_family.member("STATS", summary="What the process and all rows take, in bytes.")
@@ -45,10 +43,10 @@ def memory_stats(context: Context, words: list[bytes]) -> dict[str, Any]:
 
 
 @_family.member("DOCTOR", summary="What there is to be said of it, in a sentence.")
-def memory_doctor(context: Context, words: list[bytes]) -> str:
+def memory_doctor(context: Context, words: list[bytes]) -> Text:
     found = memory_stats(context, [])
     beside = found["total.allocated"] - found["dataset.bytes"]
-    return (
+    return Text(
         f"{found['dataset.bytes']} bytes are rows, {beside} the index, what is remembered of sales, and the "
         "program itself. Nothing is ever evicted.\n"
     )

@@ -16,7 +16,8 @@ from commands.spec import Context, Flags, Page, Reply, command
             "A line is unix time, database, the client's address and the quoted words; passwords are left "
             "out, and so are commands of operators. It comes when the command has been carried out. While "
             "somebody monitors each command costs some microseconds more; else nothing."
-        )
+        ),
+        partly="lines of operators' commands, and of what was refused before it was carried out",
     ),
 )
 def monitor(context: Context) -> str:

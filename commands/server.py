@@ -41,6 +41,12 @@ _config = Family("CONFIG")
     complexity="O(tables)",
     categories=("dangerous",),
     page=Page(
+        text=(
+            "Of Redis's fields those that are true here; 0 stands where nothing of the kind ever happens, "
+            "as in `expired_keys`. `keyspace_hits` and `keyspace_misses` are left out: to count them would "
+            "make each read dearer. `used_memory` is what the kernel says that the process has, as "
+            "`used_memory_rss` is."
+        ),
         arguments={"<section>": "its name, `default`, `all` or `everything`"},
         answers=(
             (
@@ -48,6 +54,7 @@ _config = Family("CONFIG")
                 "`# Section`, then `name:value` lines",
             ),
         ),
+        partly="`keyspace_hits` and `keyspace_misses`, `hz`, fields of what does not exist here",
     ),
 )
 def info(context: Context, sections: list[bytes]) -> str:
@@ -118,6 +125,19 @@ def config_resetstat(context: Context, words: list[bytes]) -> Status:
     group=GROUP,
     complexity="O(settings)",
     family=_config,
+    page=Page(
+        text=(
+            "What there is, and what SET may change, is in [server.md](../server.md#limits); the names are "
+            "those of the TOML file, the same with dashes, and Redis's where it has the setting. With "
+            "Redis's names alone GET also answers what has one answer here: `appendonly`, `save`, "
+            "`databases`, `maxmemory`, `maxmemory-policy`, `tcp-keepalive`, `notify-keyspace-events`, "
+            "`client-output-buffer-limit`."
+        ),
+        partly=(
+            "most of Redis's settings; SET of `appendfsync`, `save`, `maxmemory`, `bind`, `port` and all "
+            "else that is fixed at the start answers `can't set immutable config`"
+        ),
+    ),
 )
 def config(context: Context, words: list[bytes]) -> object:
     return _config.run(context, words)

@@ -7,7 +7,7 @@ Python value, or raises `CommandError`. It knows nothing of RESP, sockets or tri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,12 +61,25 @@ class Reply(Enum):
     INTEGER_OR_NULL = "integer or null"  # int | None
     IDS = "array of row ids"  # Sequence[int]
     ROW = "row map or null"  # (names template key, values) as RowView | None
-    ANY = "any"  # None, bool, int, str (bulk), bytes (bulk), Status, list/tuple, dict (map): encoded by type
+    # By type: None, bool, int, str and bytes (bulk), Status, Text, list and tuple, Unordered, dict (map).
+    ANY = "any"
     RAW_TEXT = "text"  # str: verbatim text: RESP3 `=`txt, RESP2 bulk (INFO and its like)
 
 
 class Status(str):
     """A str that goes out as a simple string (`+OK`) wherever ANY meets it."""
+
+    __slots__ = ()
+
+
+class Text(str):
+    """A str that goes out as verbatim text (`=..txt:`) in RESP3 wherever ANY meets it."""
+
+    __slots__ = ()
+
+
+class Unordered(list[Any]):
+    """A list that goes out as a set (`~`) in RESP3, where Redis has one."""
 
     __slots__ = ()
 
@@ -154,8 +167,9 @@ class ServerFacts(Protocol):
     def slowlog(self) -> SlowLogFacts: ...
     @property
     def latency(self) -> LatencyFacts: ...
-    def histograms(self) -> dict[str, tuple[int, dict[int, int]]]:
-        """By command: calls, and of these by at most so many us, for powers of two."""
+    def histograms(self, names: Collection[str]) -> dict[str, tuple[int, dict[int, int]]]:
+        """Of these commands, their subcommands included, or of all: calls, and of these by at most so many
+        us, for powers of two."""
         ...
 
     def monitor(self, client: Client, *, is_on: bool) -> None: ...
@@ -254,6 +268,12 @@ class Command:
         """Those of the subcommand, too, when it is one that exists; `argv` has the name."""
         member = self.family.get(argv[1]) if self.family is not None and len(argv) > 1 else None
         return self.flags if member is None else self.flags | member.flags
+
+    def called(self, argv: list[bytes]) -> str:
+        """`CONFIG|GET` where that is a subcommand, else the command's own name; `argv` has the name."""
+        if self.family is None or len(argv) < 2 or self.family.get(argv[1]) is None:
+            return self.name
+        return f"{self.name}|{argv[1].decode().upper()}"
 
     def shown(self, argv: list[bytes]) -> list[bytes]:
         """What may be shown of a call to whoever looks on; `argv` has the name."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any
 
-from commands.spec import Status
+from commands.spec import Status, Unordered
 
 Argument = dict[str, Any]
 _words = re.compile(r"<[^>]*>|[\[\]()|]|[^\s<>\[\]()|]+").findall
@@ -92,7 +92,7 @@ def _called(argument: Argument) -> str:
 
 def _flagged(argument: Argument, flag: str) -> Argument:
     """The argument with one flag more; its flags stand before what it contains."""
-    flags = [*argument.get("flags", []), Status(flag)]
+    flags = Unordered([*argument.get("flags", []), Status(flag)])
     rest = {name: value for name, value in argument.items() if name not in ("flags", "arguments")}
     contained = {"arguments": argument["arguments"]} if "arguments" in argument else {}
     return {**rest, "flags": flags, **contained}

@@ -86,6 +86,7 @@ def exec_(context: Context) -> RawReply:
     reply=Reply.STATUS,
     flags=Flags.FAST | Flags.CONNECTION,
     group=GROUP,
+    page=Page(errors={"ERR": "there was no MULTI"}),
 )
 def discard(context: Context) -> str:
     context.client.discard_transaction()

@@ -21,7 +21,7 @@ from commands.access import shown_categories
 from commands.introspection import flag_names
 from commands.refused import REFUSED
 from commands.registry import load
-from commands.spec import Command, Flags, Job, RawReply, Reply, Status
+from commands.spec import Command, Flags, Job, RawReply, Reply, Status, Text
 from klani_resp.app import App
 from klani_resp.committer import InlineCommitter
 from klani_resp.config import Config
@@ -51,6 +51,7 @@ KINDS = {
 }
 KIND_OF_TYPE: dict[Any, str] = {
     Status: "status",
+    Text: "text",
     Job: "status",  # those of families end so
     RawReply: "nothing",
     int: "integer",
@@ -80,10 +81,11 @@ table. A command that answers an error has changed nothing.
 REFUSED_HEAD = """
 ## Refused
 
-Commands of Redis that are not there on purpose. They answer as Redis answers an unknown command.
+Commands of Redis 7.4 that are not there on purpose: with those above they are all it has. They answer as
+Redis answers an unknown command.
 
-| commands | why |
-|---|---|
+| | commands | why |
+|---|---|---|
 """
 PARTLY_HEAD = """
 ## Partly there
@@ -124,7 +126,7 @@ def _index(commands: list[Command]) -> Iterator[str]:
     yield PARTLY_HEAD
     yield from (f"| {spec.name} | {spec.page.partly} |\n" for spec in commands if spec.page.partly)
     yield REFUSED_HEAD
-    yield from (f"| {', '.join(names)} | {why} |\n" for names, why in REFUSED)
+    yield from (f"| {one.group} | {', '.join(one.names.split())} | {one.why} |\n" for one in REFUSED)
     yield "\n## Examples\n\nThe examples on the commands' pages begin with these tables:\n\n```\n"
     yield from (f"> {line}\n" for line in STAGE)
     yield "```\n"

@@ -34,6 +34,9 @@ FIXED = {
     "databases": "1",
     "maxmemory": "0",
     "maxmemory-policy": "noeviction",
+    "notify-keyspace-events": "",
+    "tcp-keepalive": "0",
+    "client-output-buffer-limit": "normal {config.output_bytes_max} 0 0 slave 0 0 0 pubsub 0 0 0",
 }
 _integer = re.compile(r"0|-?[1-9][0-9]{0,18}").fullmatch
 _decimal = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?").fullmatch
@@ -179,7 +182,7 @@ class Settings:
         shown = {
             name: _told(setting, getattr(self._config, setting.name)) for name, setting in DECLARED.items()
         }
-        return shown | FIXED
+        return shown | {name: value.format(config=self._config) for name, value in FIXED.items()}
 
     def change(self, pairs: list[tuple[str, str]]) -> None:
         """All or none of them."""

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from bench.harness import launch, launch_postgres
+from commands.registry import load
 from klani_resp.app import App
 from klani_resp.sessions.session import Session
 from tests.certificates import paper as paper
@@ -23,6 +24,8 @@ from tests.proof import LONG
 
 Client = Any  # redis-py does not type execute_command
 FIGURES: Counter[str] = Counter()
+COMMANDS = load()
+ERROR_WORDS = {word for spec in COMMANDS.values() for word in spec.page.errors}
 
 PACKAGES = {
     "chromedriver": "chromium-driver",
@@ -218,8 +221,19 @@ def client(connect: Callable[..., Client]) -> Client:
 
 @pytest.fixture(params=[2, 3], ids=["RESP2", "RESP3"])
 def ask(request: pytest.FixtureRequest, connect: Callable[..., Client]) -> Callable[..., Any]:
-    """Asks one command in each protocol version."""
-    ask: Callable[..., Any] = _without_tables(connect(protocol=request.param)).execute_command
+    """Asks one command in each protocol version; a refusal is one that the command's page names."""
+    execute = _without_tables(connect(protocol=request.param)).execute_command
+
+    def ask(*words: Any) -> Any:
+        try:
+            return execute(*words)
+        except redis.ResponseError as error:
+            word = str(error).split()[0]  # redis-py leaves ERR away
+            spec = COMMANDS.get(words[0].upper())
+            if spec is not None and word in ERROR_WORDS and word not in spec.page.errors:
+                raise AssertionError(f"the page of {spec.name} does not name this: {error}") from error
+            raise
+
     return ask
 
 

@@ -65,7 +65,9 @@ def test_acl_answers() -> None:
     )
     assert ask(operator, "ACL", "SETUSER", "a b") == "-ERR Usernames can't contain spaces or null characters"
     assert ask(operator, "ACL", "SETUSER", "", "on") == "-ERR Usernames can't be empty"
-    assert ask(operator, "ACL", "HELP")[0].startswith("ACL <subcommand> [<arg> [value] [opt] ...].")
+    lines = ask(operator, "ACL", "HELP")
+    assert lines[0].startswith("ACL <subcommand> [<arg> [value] [opt] ...].")
+    assert lines[-2:] == ["HELP", "    Prints this help."]
     for verb in ("LOAD", "SAVE"):
         assert ask(operator, "ACL", verb).startswith(
             "-ERR This Redis instance is not configured to use an ACL"
@@ -263,3 +265,14 @@ def test_who_only_looks_at_keys_and_hashes() -> None:
     for words in ("HVALS concert:7", "HSTRLEN concert:7 n", "HGETALL concert:7", "TYPE concert:7"):
         assert ask(session, *words.split()) == NO_KEY
     assert denied(session, "KL.SEEK", "seats:7")
+
+
+@pytest.mark.parametrize(("request_", "cmd"), [("KL.DROP seats", "kl.drop"), ("CONFIG GET x", "config|get")])
+@pytest.mark.parametrize("before", ["", "PING\r\n", "MULTI\r\n"])
+def test_the_log_tells_the_command_that_was_refused(before: str, request_: str, cmd: str) -> None:
+    """As Redis does: of several that came at once it told the one of the turn before."""
+    app, operator = shop()
+    session = user(app, operator, "~*", "+@all", "-kl.drop", "-config")
+    session.receive(f"{before}{request_}\r\n".encode())
+    (entry,) = ask(operator, "ACL", "LOG")
+    assert f" cmd={cmd} " in dict(zip(entry[::2], entry[1::2], strict=True))["client-info"]

@@ -6,6 +6,7 @@ import re
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -298,6 +299,25 @@ def test_kill_over_sockets(wire: Callable[..., Wire], client: Any) -> None:
 
 
 # --- INFO, CONFIG RESETSTAT ---------------------------------------------------------------------------
+
+
+def test_info_has_what_monitoring_asks_for() -> None:
+    app = new_app(config_file="klani-resp.toml")
+    shown = new_session(app).receive(b"INFO everything\r\n").decode()
+    facts = dict(line.split(":", 1) for line in shown.splitlines()[1:] if ":" in line)
+    assert facts["config_file"] == str(Path("klani-resp.toml").resolve())
+    assert Path(facts["executable"]).is_absolute()
+    assert facts["process_supervised"] == "no"
+    assert facts["maxmemory_human"] == "0B"
+    assert int(facts["total_system_memory"]) > int(facts["used_memory_peak"]) >= int(facts["used_memory"])
+    assert re.fullmatch(r"\d+\.\d\dG", facts["total_system_memory_human"])
+    for name in ("used_memory", "used_memory_rss", "used_memory_peak"):
+        assert facts[f"{name}_human"] == f"{int(facts[name]) / (1 << 20):.2f}M"
+    assert facts["mem_fragmentation_ratio"] == "1.00"
+    for name in ("sync_full", "pubsub_channels", "latest_fork_usec", "expired_keys", "repl_backlog_active"):
+        assert facts[name] == "0"
+    assert float(facts["used_cpu_user_children"]) >= 0
+    assert "keyspace_hits" not in facts, "it is not counted"
 
 
 def test_info_tells_what_commands_cost(client: Any) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from msgspec.structs import asdict
 
+from bench.harness import launch
 from commands.refused import REFUSED
 from commands.registry import load
 from commands.spec import Command, Flags
@@ -122,9 +124,24 @@ def test_the_bounds_on_a_page_are_those_of_the_code(
         assert replies((*examples[:at], line))[-1].startswith(b"-ERR") is not is_taken, line
 
 
+NOT_THERE = [name for one in REFUSED for name in one.names.split()]
+
+
+def test_each_command_of_redis_is_there_or_named(tmp_path: Path) -> None:
+    """Of the Redis that is installed: newer ones have more, which are named, too."""
+    server = launch.redis(tmp_path)
+    try:
+        with redis.Redis(port=server.port, decode_responses=True) as client:
+            theirs = {name.upper() for name in client.command_list() if "|" not in name}
+    finally:
+        server.stop()
+    assert theirs - set(load()) - set(NOT_THERE) == set()
+    assert len(NOT_THERE) == len(set(NOT_THERE))
+
+
 def test_what_is_refused_is_not_there() -> None:
     session = new_session(new_app())
-    for name in (name for names, _ in REFUSED for name in names):
+    for name in NOT_THERE:
         assert session.receive(f"{name} a\r\n".encode()).startswith(f"-ERR unknown command '{name}'".encode())
 
 

@@ -147,21 +147,27 @@ def session() -> Session:
         ("SCAN 0 COUNT x", "value is not an integer or out of range"),
         ("SCAN 0 COUNT 01", "value is not an integer or out of range"),
         ("SCAN 0 COUNT 9223372036854775808", "value is not an integer or out of range"),
-        ("HSCAN a:1 0 COUNT 0", "syntax error"),
-        ("HSCAN a:1 0 COUNT x", "value is not an integer or out of range"),
+        ("HSCAN 1 0 COUNT 0", "syntax error"),
+        ("HSCAN 1 0 COUNT x", "value is not an integer or out of range"),
         ("SCAN 0 COUNT 1 COUNT 0", "syntax error"),
         ("SCAN 0 TYPE nope", "unknown type name 'nope'"),
         ("SCAN 0 MATCH", "syntax error"),
         ("SCAN 0 NOVALUES", "syntax error"),
         ("HSCAN a:1 x", "invalid cursor"),
-        ("HSCAN a:1 0 MORE", "syntax error"),
+        ("HSCAN 1 0 MORE", "syntax error"),
         ("OBJECT NOPE a:1", "unknown subcommand 'NOPE'. Try OBJECT HELP."),
         ("OBJECT ENCODING", "wrong number of arguments for 'object|encoding' command"),
         ("KEYS *", "unknown command 'KEYS', with args beginning with: '*' "),
     ],
 )
 def test_refusals(session: Session, words: str, text: str) -> None:
+    session.receive(b"KL.CREATE seats SCHEMA x U8\r\nKL.INSERT 1 x 0\r\n")
     assert session.receive(frame(*words.split())).decode() == f"-ERR {text}\r\n"
+
+
+@pytest.mark.parametrize("options", ["COUNT 0", "COUNT x", "MORE"])
+def test_where_there_is_no_row_hscan_looks_at_no_option(session: Session, options: str) -> None:
+    assert session.receive(f"HSCAN a:1 0 {options}\r\n".encode()) == b"*2\r\n$1\r\n0\r\n*0\r\n"
 
 
 def test_what_is_not_tracked(session: Session) -> None:

@@ -103,12 +103,6 @@ DIFFERENCES = {
         "a megabyte of it would stop the others for seconds",
         frame("CONFIG", "GET", "x" * 129),
     ),
-    "text in RESP3": Difference(
-        r"\$id=\d+ addr=.*",
-        r"=txt:id=\d+ addr=.*",
-        "clients give either out as the same text",
-        frame("HELLO", 3) + frame("CLIENT", "INFO"),
-    ),
 }
 SILENCES = {
     "NUL": Silence(
@@ -124,7 +118,8 @@ SILENCES = {
 }
 # Replies that tell of this server, this connection or this moment: of one shape.
 SHAPES = [
-    re.compile(pattern, re.DOTALL) for pattern in (rb"id=\d+ addr=.*\n", rb"(txt:)?# Server\r\n.*", rb"\d+")
+    re.compile(pattern, re.DOTALL)
+    for pattern in (rb"(txt:)?id=\d+ addr=.*\n", rb"(txt:)?# Server\r\n.*", rb"\d+")
 ]
 
 

@@ -53,6 +53,52 @@ def test_the_unit_and_the_page_name_the_same_places(unit: dict[str, list[str]], 
         assert place in states, place
 
 
+def test_the_unit_lets_the_server_write_its_settings_and_users(
+    unit: dict[str, list[str]], settings: Config
+) -> None:
+    """Behind ProtectSystem=strict nothing else can be; and who replaces a file needs its directory."""
+    _, _, config_file = shlex.split(unit["ExecStart"][0])
+    writable = [path.lstrip("-") for path in unit["ReadWritePaths"]]
+    places = {str(Path(path).parent) for path in (config_file, settings.acl_file)}
+    assert unit["ProtectSystem"] == ["strict"]
+    assert places == set(writable)
+    (owner,) = unit["User"]
+    for place in places:
+        assert f"install -d -o {owner} -g {owner} -m 750 {place}\n" in PAGE
+    for path in (config_file, settings.acl_file):
+        place, _, name = path.rpartition("/")
+        assert f"install -o {owner} -g {owner} -m 600 {name} {place}/\n" in PAGE
+
+
+def test_rewrite_and_save_write_where_the_unit_allows(
+    unit: dict[str, list[str]], settings: Config, tmp_path: Path, start: Callable[..., Server]
+) -> None:
+    """The page's settings, below this test's root: a directory that is anybody else's is left as it was."""
+    _, _, config_file = shlex.split(unit["ExecStart"][0])
+    (block,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    for path in (settings.dir, settings.backup_dir, "/etc/klani-resp"):
+        (tmp_path / path[1:]).mkdir(parents=True)
+    toml, users = (tmp_path / path[1:] for path in (config_file, settings.acl_file))
+    toml.write_text(re.sub(r'"(/[^"]*)"', rf'"{tmp_path}\1"', block))
+    users.write_text("")
+    changed_before = {path: path.stat().st_mtime_ns for path in (tmp_path, tmp_path / "etc")}
+    directory = tmp_path / settings.dir[1:]
+    server = start("--config", str(toml), "--metrics-port", "0", directory=directory)
+    with redis.Redis(port=server.port, decode_responses=True) as client:
+        client.config_set("timeout", 7)
+        client.acl_setuser("shop", enabled=True, passwords="+secret", categories=["+@all"])
+        assert client.config_rewrite()
+        assert client.execute_command("ACL SAVE")
+    assert server.stop() == 0
+    assert "\nidle_seconds_max = 7.0\n" in toml.read_text()
+    assert users.read_text().startswith("user ")
+    assert {path: path.stat().st_mtime_ns for path in changed_before} == changed_before
+    assert sorted(path.name for path in toml.parent.iterdir()) == ["klani-resp.toml", "users.acl"]
+    server = start("--config", str(toml), directory=directory)
+    with redis.Redis(port=server.port, username="shop", password="secret", decode_responses=True) as client:
+        assert client.config_get("timeout") == {"timeout": "7"}
+
+
 def test_the_unit_s_limits_fit_the_server_s(unit: dict[str, list[str]], settings: Config) -> None:
     needed = settings.connections_max + KEPT_BACK + 2 * settings.onlooker_connections_max
     assert int(unit["LimitNOFILE"][0]) >= needed

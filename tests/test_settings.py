@@ -48,6 +48,16 @@ def test_every_line_of_config_is_shown_under_all_its_names(app: App, session: Se
     assert set(shown) == {*DECLARED, *FIXED}
 
 
+def test_what_has_one_answer_here_is_told_as_redis_tells_it(session: Session) -> None:
+    assert got(session, "tcp-keepalive", "notify-*", "client-output-*") == {
+        "tcp-keepalive": "0",
+        "notify-keyspace-events": "",
+        "client-output-buffer-limit": "normal 67108864 0 0 slave 0 0 0 pubsub 0 0 0",
+    }
+    assert ask(session, "CONFIG", "SET", "output_bytes_max", "1mb") == "+OK\r\n"
+    assert got(session, "client-output-*")["client-output-buffer-limit"].startswith("normal 1048576 0 0 ")
+
+
 def test_patterns(session: Session) -> None:
     assert got(session, "MAXCLIENTS", "lease-*") == {"maxclients": "10000", "lease-ms": "10000"}
     assert got(session, "nothing*") == {}

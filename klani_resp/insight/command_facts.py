@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from klani_resp.insight.statistics import CommandStatistics, Statistics
+from klani_resp.insight.statistics import Statistics
 
 PERCENTILES = (50.0, 99.0, 99.9)
 Section = dict[str, str | int | float]
 
 
-def _called(statistics: Statistics) -> list[CommandStatistics]:
-    return [one for one in statistics.commands.values() if one.calls or one.rejected]
-
-
 def commandstats(statistics: Statistics) -> Section:
     section: Section = {}
-    for one in _called(statistics):
+    for one in statistics.commands.values():
         calls, us = one.calls, one.ns // 1000
-        section[f"cmdstat_{one.name.lower()}"] = (
-            f"calls={calls},usec={us},usec_per_call={us / calls if calls else 0:.2f},"
-            f"rejected_calls={one.rejected},failed_calls={one.failed}"
-        )
+        if calls or one.rejected:
+            section[f"cmdstat_{one.name.lower()}"] = (
+                f"calls={calls},usec={us},usec_per_call={us / calls if calls else 0:.2f},"
+                f"rejected_calls={one.rejected},failed_calls={one.failed}"
+            )
     return section
 
 
 def latencystats(statistics: Statistics) -> Section:
     section: Section = {}
-    for one in _called(statistics):
+    for one in statistics.commands.values():
         if one.calls:
             values = zip(PERCENTILES, one.percentiles(PERCENTILES), strict=True)
             shown = ",".join(f"p{percent:g}={us:.3f}" for percent, us in values)

@@ -7,7 +7,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -24,6 +24,13 @@ from klani_resp.settings import Settings
 if TYPE_CHECKING:
     from klani_resp.app import App
     from klani_resp.sessions.session import Session
+
+
+# What Redis tells, and what never happens here: nobody copies, nobody subscribes, no checkpoint forks.
+NEVER = (
+    *("sync_full", "sync_partial_ok", "sync_partial_err"),
+    *("pubsub_channels", "pubsub_patterns", "latest_fork_usec"),
+)
 
 
 class Facts:
@@ -43,9 +50,12 @@ class Facts:
     def latency(self) -> LatencyFacts:
         return self._app.latency
 
-    def histograms(self) -> dict[str, tuple[int, dict[int, int]]]:
-        found = self._app.dispatcher.statistics.commands
-        return {name: (one.calls, one.histogram()) for name, one in found.items() if one.calls}
+    def histograms(self, names: Collection[str]) -> dict[str, tuple[int, dict[int, int]]]:
+        return {
+            one.name: (one.calls, one.histogram())
+            for one in self._app.dispatcher.statistics.commands.values()
+            if (not names or one.name in names or one.command in names) and one.calls
+        }
 
     def monitor(self, client: Client, *, is_on: bool) -> None:
         session = cast("Session", client)
@@ -99,10 +109,13 @@ class Facts:
             "arch_bits": 64 if sys.maxsize > 2**32 else 32,
             "python_version": platform.python_version(),
             "process_id": os.getpid(),
+            "process_supervised": "no",  # it tells nobody that it is ready: clients and /readyz are asked
             "run_id": self._run_id,
             "tcp_port": self._app.config.port,
             "uptime_in_seconds": uptime,
             "uptime_in_days": uptime // 86_400,
+            "executable": str(Path(sys.argv[0]).resolve()),
+            "config_file": self._app.config.config_file and str(Path(self._app.config.config_file).resolve()),
         }
 
     def _clients(self) -> Section:
@@ -149,6 +162,7 @@ class Facts:
             "master_failover_state": "no-failover",
             "master_replid": self._run_id,
             "master_repl_offset": self._app.engine.durable,
+            "repl_backlog_active": 0,
         }
 
     def _as_redis_has_it(self) -> Section:
@@ -204,6 +218,7 @@ class Facts:
             "rejected_connections": counters.rejected,
             "expired_keys": 0,
             "evicted_keys": 0,
+            **dict.fromkeys(NEVER, 0),
             "total_error_replies": self._app.dispatcher.statistics.errors.total(),
             "slowlog_entries": len(self._app.slowlog),
             **{f"acl_access_denied_{reason}": n for reason, n in self._app.access.log.refused.items()},
@@ -247,16 +262,33 @@ def _peak_bytes() -> int:
 
 def _memory() -> Section:
     used = resident_bytes()
-    return {
-        "used_memory": used,
-        "used_memory_human": f"{used / (1 << 20):.2f}M",
-        "used_memory_rss": used,
-        "used_memory_peak": max(used, _peak_bytes()),  # the kernel tells the two apart by some pages
-        "maxmemory": 0,
-        "maxmemory_policy": "noeviction",
-    }
+    facts: Section = {}
+    for name, count in (
+        ("used_memory", used),
+        ("used_memory_rss", used),
+        ("used_memory_peak", max(used, _peak_bytes())),  # the kernel tells the two apart by some pages
+        ("total_system_memory", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        ("maxmemory", 0),
+    ):
+        facts |= {name: count, f"{name}_human": _human(count)}
+    # What the allocator has and does not use is not known: the two are one number here.
+    return facts | {"maxmemory_policy": "noeviction", "mem_fragmentation_ratio": "1.00"}
+
+
+def _human(count: int) -> str:
+    """As Redis writes it."""
+    for shift, letter in ((40, "T"), (30, "G"), (20, "M"), (10, "K")):
+        if count >= 1 << shift:
+            return f"{count / (1 << shift):.2f}{letter}"
+    return f"{count}B"
 
 
 def _cpu() -> Section:
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    return {"used_cpu_sys": round(own.ru_stime, 6), "used_cpu_user": round(own.ru_utime, 6)}
+    facts: Section = {}
+    for suffix, who in (("", resource.RUSAGE_SELF), ("_children", resource.RUSAGE_CHILDREN)):
+        used = resource.getrusage(who)
+        facts |= {
+            f"used_cpu_sys{suffix}": round(used.ru_stime, 6),
+            f"used_cpu_user{suffix}": round(used.ru_utime, 6),
+        }
+    return facts

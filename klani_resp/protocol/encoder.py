@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from commands.spec import Constant, RawReply, Status
+from commands.spec import Constant, RawReply, Status, Text, Unordered
 from klani_resp.protocol.errors import error_reply
 
 OK = b"+OK\r\n"
@@ -88,6 +88,8 @@ def _append(out: list[bytes], value: object, protocol: int) -> None:
             out.append(value)
         case bytes():
             out.append(bulk(value))
+        case Text():
+            out.append(verbatim(value, protocol))
         case str():
             out.append(bulk(value.encode("utf-8", "surrogateescape")))
         case dict():
@@ -96,7 +98,8 @@ def _append(out: list[bytes], value: object, protocol: int) -> None:
                 _append(out, key, protocol)
                 _append(out, item, protocol)
         case list() | tuple():
-            out.append(b"*%d\r\n" % len(value))
+            is_set = protocol == 3 and type(value) is Unordered
+            out.append(b"~%d\r\n" % len(value) if is_set else array_head(len(value)))
             for item in value:
                 _append(out, item, protocol)
         case float():

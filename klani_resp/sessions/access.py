@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from commands.access import permissions
-from commands.spec import Client, Command, CommandError, Flags, Job, Status
+from commands.spec import Client, Command, CommandError, Flags, Job, Status, Unordered
 from klani_resp.acl.file import read, write
 from klani_resp.acl.guard import UserGuard
 from klani_resp.acl.log import AccessLog
@@ -206,7 +206,7 @@ class Access:
             return None
         rules = user.rules
         return {
-            "flags": rules.flags(),
+            "flags": Unordered(rules.flags()),
             "passwords": list(rules.hashes),
             "commands": rules.command_rules(),
             "keys": b" ".join(rules.keys()),

@@ -134,12 +134,15 @@ class Dispatcher:
         ending = None if run is None else self.endings.get(unwrap(run))
         if ending is None:
             return ""
-        command = self.commands[ending.statistics.name]
+        command = self.commands[ending.statistics.command]
         return command.name.lower() if command.family is None else member
 
     def reject(self, argv: list[bytes], refusal: bytes) -> bytes:
         """A known command is refused before it begins."""
-        return self.statistics.commands[argv[0].decode().upper()].reject(refusal)
+        return self._reject(self.commands[argv[0].decode().upper()], argv, refusal)
+
+    def _reject(self, command: Command, argv: list[bytes], refusal: bytes) -> bytes:
+        return self.statistics.of(command.called(argv)).reject(refusal)
 
     def foreign(self, what: str, session: Session) -> None:
         """A client that speaks another protocol is gone: said now and then."""
@@ -152,9 +155,26 @@ class Dispatcher:
         )
 
     def _compile(self, command: Command, protocol: int) -> Run:
-        statistics = self.statistics.of(command.name)
+        compiled = self._counted_as(command.name, command, protocol)
+        return compiled if command.family is None else self._by_member(command, protocol, compiled)
+
+    def _counted_as(self, name: str, command: Command, protocol: int) -> Run:
+        statistics = self.statistics.of(name)
         run = compile_command(command, protocol, statistics)
         self.endings[run] = Ending(compile_encoder(command, protocol), statistics)
+        return run
+
+    def _by_member(self, command: Command, protocol: int, compiled: Run) -> Run:
+        """Each subcommand counts itself, as a command does: compiled once more, when it is called first."""
+        runs = {command.name: compiled}
+
+        @wraps(compiled)
+        def run(context: Context, argv: list[bytes]) -> bytes:
+            name = command.called(argv)
+            if name not in runs:
+                runs[name] = self._counted_as(name, command, protocol)
+            return runs[name](context, argv)
+
         return run
 
     def _fill(self, protocol: int) -> None:
@@ -189,7 +209,6 @@ class Dispatcher:
 
     def _checked(self, guard: Guard, check: Check, command: Command, inner: Run, where: str) -> Run:
         """A wrong arity is told first, as in Redis."""
-        reject = self.statistics.of(command.name).reject
         least, most = arity_of(command)
         is_queued = where == "multi"
 
@@ -198,9 +217,14 @@ class Dispatcher:
             if least <= len(argv) <= most:
                 denial = check(context.engine, argv)
                 if denial is not None:
+                    session = _session(context)
+                    session.last_run = run  # ACL LOG says so; several at once are noted behind the last
                     if is_queued:
-                        _session(context).transaction.is_spoiled = True
-                    return reject(guard.refuse(denial, where, context.client))
+                        session.transaction.is_spoiled = True
+                    refusal = guard.refuse(denial, where, context.client)
+                    if command.name == "EXEC":
+                        refusal = _aborted(session, refusal)
+                    return self._reject(command, argv, refusal)
             return inner(context, argv)
 
         return _noted(command, run)
@@ -237,7 +261,7 @@ class Dispatcher:
 
     def _queueing(self, command: Command, compiled: Run) -> Run:
         """What the command does between MULTI and EXEC: it is checked, and waits."""
-        bad_arity, reject = wrong_arity(command.name), self.statistics.of(command.name).reject
+        bad_arity = wrong_arity(command.name)
 
         @wraps(compiled)
         def queue(context: Context, argv: list[bytes]) -> bytes:
@@ -248,15 +272,22 @@ class Dispatcher:
                 refusal = _not_queued(command, context, argv)
             if refusal is not None:
                 session.transaction.is_spoiled = True
-                return reject(refusal)
+                return self._reject(command, argv, refusal)
             text = session.transaction.add(argv)
-            return QUEUED if text is None else reject(error_reply(text))
+            return QUEUED if text is None else self._reject(command, argv, error_reply(text))
 
         return queue
 
 
 def _session(context: Context) -> Session:
     return cast("Session", context.client)
+
+
+def _aborted(session: Session, refusal: bytes) -> bytes:
+    """Whatever refuses EXEC ends the transaction, and Redis says so whether or not there is one."""
+    if session.in_transaction:
+        session.discard_transaction()
+    return b"-EXECABORT Transaction discarded because of: " + refusal[1:]
 
 
 def _immediate(command: Command, run: Run) -> Run:
