@@ -130,7 +130,7 @@ def config_resetstat(context: Context, words: list[bytes]) -> Status:
             "What there is, and what SET may change, is in [server.md](../server.md#limits); the names are "
             "those of the TOML file, the same with dashes, and Redis's where it has the setting. With "
             "Redis's names alone GET also answers what has one answer here: `appendonly`, `save`, "
-            "`databases`, `maxmemory`, `maxmemory-policy`, `tcp-keepalive`, `notify-keyspace-events`, "
+            "`databases`, `maxmemory`, `maxmemory-policy`, `notify-keyspace-events`, "
             "`client-output-buffer-limit`."
         ),
         partly=(

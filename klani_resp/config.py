@@ -113,6 +113,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     connections_max: Annotated[int, Meta(ge=1, le=(1 << 32) - 1), LIVE, Redis("maxclients")] = 10_000
     listen_backlog_connections: Annotated[Positive, Redis("tcp-backlog")] = 511
+    # Of silence, before the kernel asks whether a client's machine is there still; 0: never.
+    tcp_keepalive_seconds: Annotated[int, Meta(ge=0, le=32_767), Redis("tcp-keepalive")] = 300
     output_bytes_max: Annotated[ClientBytes, LIVE] = 64 << 20  # replies that wait for one connection
     # Not yet on disk; above it who waits for that is not read.
     waiting_log_bytes_max: Annotated[Bytes, LIVE] = 64 << 20

@@ -35,7 +35,6 @@ FIXED = {
     "maxmemory": "0",
     "maxmemory-policy": "noeviction",
     "notify-keyspace-events": "",
-    "tcp-keepalive": "0",
     "client-output-buffer-limit": "normal {config.output_bytes_max} 0 0 slave 0 0 0 pubsub 0 0 0",
 }
 _integer = re.compile(r"0|-?[1-9][0-9]{0,18}").fullmatch

@@ -16,6 +16,7 @@ import trio
 
 from klani_resp.app import StorageFailed
 from klani_resp.config import Config
+from klani_resp.net.listeners import open_listeners
 from klani_resp.server import HAS_EPOLL, serve
 from storage.fs import OsFs
 from tests.conftest import frame
@@ -296,6 +297,16 @@ async def test_beside_a_unix_socket_port_0_is_no_port(tmp_path: Path, use_epoll:
             await stream.send_all(b"PING\r\n")
             assert await exactly(stream, 7) == b"+PONG\r\n"
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(300, (1, 300, 100, 3)), (2, (1, 2, 1, 3)), (0, (0,))])
+def test_the_kernel_asks_whether_a_client_is_there_still(seconds: int, told: tuple[int, ...]) -> None:
+    (listener,) = open_listeners(Config(port=0, tcp_keepalive_seconds=seconds))
+    with listener, socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+        asks = accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        assert (asks, *(accepted.getsockopt(socket.IPPROTO_TCP, one) for one in options if seconds)) == told
+    assert Config().tcp_keepalive_seconds == 300
 
 
 @loop_only

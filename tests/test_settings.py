@@ -49,8 +49,7 @@ def test_every_line_of_config_is_shown_under_all_its_names(app: App, session: Se
 
 
 def test_what_has_one_answer_here_is_told_as_redis_tells_it(session: Session) -> None:
-    assert got(session, "tcp-keepalive", "notify-*", "client-output-*") == {
-        "tcp-keepalive": "0",
+    assert got(session, "notify-*", "client-output-*") == {
         "notify-keyspace-events": "",
         "client-output-buffer-limit": "normal 67108864 0 0 slave 0 0 0 pubsub 0 0 0",
     }

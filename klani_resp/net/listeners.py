@@ -79,7 +79,7 @@ def open_listeners(config: Config) -> list[socket.socket]:
     is_elsewhere = bool(config.tls_port or config.unixsocket)
     try:
         if config.port or not is_elsewhere:  # 0 beside another way in is no port, as in Redis
-            opened += _tcp(config.bind, config.port, config.listen_backlog_connections)
+            opened += _tcp(config.bind, config.port, config)
         if config.unixsocket:
             opened.append(_unix(Path(config.unixsocket), config.listen_backlog_connections))
     except BaseException:
@@ -92,10 +92,10 @@ def open_listeners(config: Config) -> list[socket.socket]:
 def open_tls_listeners(config: Config) -> list[socket.socket]:
     if not config.tls_port:
         return []
-    return _tcp(config.tls_bind or config.bind, config.tls_port, config.listen_backlog_connections)
+    return _tcp(config.tls_bind or config.bind, config.tls_port, config)
 
 
-def _tcp(bind: str, port: int, backlog: int) -> list[socket.socket]:
+def _tcp(bind: str, port: int, config: Config) -> list[socket.socket]:
     where = f"{bind}:{port}"
     sockets: list[socket.socket] = []
     try:
@@ -107,13 +107,29 @@ def _tcp(bind: str, port: int, backlog: int) -> list[socket.socket]:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            _keep_alive(sock, config.tcp_keepalive_seconds)
             sock.bind(address)
-            sock.listen(backlog)
+            sock.listen(config.listen_backlog_connections)
     except OSError as error:
         for sock in sockets:
             sock.close()
         raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error
     return sockets
+
+
+def _keep_alive(sock: socket.socket, seconds: int) -> None:
+    """As Redis: the kernel asks so late, then three times. Connections have it from the socket that accepts
+    them; without it one whose machine is gone stays, and takes up one of `connections_max`."""
+    if not seconds:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", seconds),
+        ("TCP_KEEPINTVL", max(1, seconds // 3)),
+        ("TCP_KEEPCNT", 3),
+    ):
+        if hasattr(socket, name):  # other systems keep their own patience
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _unix(path: Path, backlog: int) -> socket.socket:
