@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,20 @@ import pytest
 from storage.fs import OsFs
 from storage.syncer import ProcessSyncer, Syncer, ThreadSyncer, open_syncer
 
-makers = pytest.mark.parametrize(
-    "make", [ProcessSyncer, lambda: ThreadSyncer(OsFs())], ids=["process", "thread"]
-)
+
+def in_process() -> Syncer:
+    return ProcessSyncer()
+
+
+def in_thread() -> Syncer:
+    return ThreadSyncer(OsFs())
+
+
+@pytest.fixture(params=[in_process, in_thread], ids=["process", "thread"])
+def syncer(request: pytest.FixtureRequest) -> Iterator[Syncer]:
+    """Closed whatever comes: what is left of a test that fails would fail the next one."""
+    with closing(request.param()) as syncer:
+        yield syncer
 
 
 @pytest.fixture
@@ -26,35 +38,25 @@ def fd(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
-@makers
-def test_a_sync_is_answered(make: Callable[[], Syncer], fd: int) -> None:
-    syncer = make()
+def test_a_sync_is_answered(syncer: Syncer, fd: int) -> None:
     syncer.watch(fd)
     for _ in range(3):
         syncer.start()
         syncer.finish()
-    syncer.close()
 
 
-@makers
-def test_a_failed_sync_raises(make: Callable[[], Syncer]) -> None:
-    syncer = make()
+def test_a_failed_sync_raises(syncer: Syncer) -> None:
     ours, theirs = os.pipe()  # which nobody can sync
     syncer.watch(ours)
     syncer.start()
     with pytest.raises(OSError) as caught:
         syncer.finish()
     assert caught.value.errno == errno.EINVAL
-    syncer.close()
     os.close(ours)
     os.close(theirs)
 
 
-@makers
-def test_another_file_under_the_same_number_is_the_one_that_is_synced(
-    make: Callable[[], Syncer], tmp_path: Path
-) -> None:
-    syncer = make()
+def test_another_file_under_the_same_number_is_the_one_that_is_synced(syncer: Syncer, tmp_path: Path) -> None:
     ours, theirs = os.pipe()
     syncer.watch(ours)
     os.close(theirs)
@@ -63,7 +65,6 @@ def test_another_file_under_the_same_number_is_the_one_that_is_synced(
     syncer.watch(ours)
     syncer.start()
     syncer.finish()
-    syncer.close()
     os.close(fd)
     os.close(ours)
 
