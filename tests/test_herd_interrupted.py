@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.horde.output import raw_log
+from tests import interrupts
 
 ROOT = Path(__file__).resolve().parent.parent
 MANY = ("--users", "500000", "--seats", "1000", "--workers", "16", "--processes", "2")
@@ -23,9 +24,11 @@ SECONDS_MAX = 2.0  # on a busy machine; it is some milliseconds
 def interrupt(output: Path, behind: bytes) -> tuple[int, str, float]:
     """Ends a herd once it has printed `behind`: its status, what it said, and after how many seconds."""
     command = [sys.executable, str(ROOT / "bench" / "herd.py"), *MANY, "--output", str(output)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    ) as herd:
+    with interrupts.heeded():
+        herd = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+    with herd:
         assert herd.stdout is not None and herd.stderr is not None
         for line in herd.stdout:
             if line.startswith(behind):

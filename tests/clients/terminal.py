@@ -12,6 +12,8 @@ import struct
 import subprocess
 import termios
 
+from tests import interrupts
+
 
 class Terminal:
     """As a person has it, who ends it with a signal if need be."""
@@ -19,9 +21,7 @@ class Terminal:
     def __init__(self, *command: str) -> None:
         self._fd, inside = pty.openpty()
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 200, 0, 0))
-        # A shell's background job ignores Ctrl-C, and so would the program.
-        handled = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
+        with interrupts.heeded():
             self._process = subprocess.Popen(
                 command,
                 stdin=inside,
@@ -30,8 +30,6 @@ class Terminal:
                 env={**os.environ, "TERM": "xterm", "HOME": os.devnull},
                 start_new_session=True,
             )
-        finally:
-            signal.signal(signal.SIGINT, handled)
         os.close(inside)
 
     def until(self, end: bytes, start: bytes = b"") -> bytes:
