@@ -10,6 +10,9 @@ from typing import Any
 
 import redis
 import redis.asyncio
+import redis.asyncio.retry
+import redis.retry
+from redis.backoff import NoBackoff
 
 from klani_resp.client import KL, AsyncKL
 
@@ -33,6 +36,12 @@ def async_front(**options: Any) -> Iterator[Front]:
 
 
 FRONTS: dict[str, Callable[..., Any]] = {"sync": sync_front, "asyncio": async_front}
+RETRIES: dict[str, Any] = {"sync": redis.retry.Retry, "asyncio": redis.asyncio.retry.Retry}
+
+
+def retries(front: str, count: int) -> Any:
+    """redis-py's own resends for such a front, one right after the other; 0 as version 5 has them unasked."""
+    return RETRIES[front](NoBackoff(), count)
 
 
 class _Driven:

@@ -10,17 +10,14 @@ from typing import Any
 
 import pytest
 import redis
-import redis.asyncio.retry
-import redis.retry
-from redis.backoff import NoBackoff
+import redis.asyncio
 
 from bench.harness import launch
 from klani_resp.client import KL, AsyncKL, ConnectionLost, Locked
 from klani_resp.client import locking as client_locking
 from tests.dropping_proxy import LosingProxy
-from tests.kl_driver import FRONTS, Front, sync_front
+from tests.kl_driver import FRONTS, Front, retries, sync_front
 
-RETRIES: dict[str, Any] = {"sync": redis.retry.Retry, "asyncio": redis.asyncio.retry.Retry}
 MS = 60_000
 
 
@@ -43,7 +40,7 @@ def proxy(server: launch.Server, hall: Front) -> Iterator[LosingProxy]:
 def front(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """One that sends nothing again by itself."""
     monkeypatch.setattr("klani_resp.client.resending.FIRST_PAUSE_SECONDS", 0.001)
-    retry = RETRIES[request.param](NoBackoff(), 0)
+    retry = retries(request.param, 0)
     return lambda **options: FRONTS[request.param](retry=retry, **options)
 
 

@@ -14,18 +14,15 @@ from typing import Any
 
 import pytest
 import redis
-import redis.asyncio.retry
-import redis.retry
-from redis.backoff import NoBackoff
+import redis.asyncio
 
 from bench.harness import launch
 from klani_resp.client import KL, AsyncKL, ConnectionLost, TimedOut, Unanswered
 from tests.dropping_proxy import LosingProxy
-from tests.kl_driver import FRONTS, Front, sync_front
+from tests.kl_driver import FRONTS, Front, retries, sync_front
 
 FREE = {"is_booked": 0}
 SOLD = {"is_booked": 1}
-RETRIES: dict[str, Any] = {"sync": redis.retry.Retry, "asyncio": redis.asyncio.retry.Retry}
 
 
 @pytest.fixture
@@ -48,7 +45,7 @@ def kl(
     request: pytest.FixtureRequest, proxy: LosingProxy, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Front]:
     monkeypatch.setattr("klani_resp.client.resending.FIRST_PAUSE_SECONDS", 0.001)
-    retry = RETRIES[request.param](NoBackoff(), 0)
+    retry = retries(request.param, 0)
     with FRONTS[request.param](port=proxy.port, retry=retry, socket_timeout=5) as front:
         front.tables()  # the handshake's replies are not to be lost
         yield front
@@ -117,7 +114,7 @@ def test_a_fresh_id_is_told_in_the_end(hall: Front, proxy: LosingProxy, kl: Fron
 
 @pytest.mark.parametrize("front", sorted(FRONTS))
 def test_a_time_out_too(hall: Front, proxy: LosingProxy, front: str) -> None:
-    with FRONTS[front](port=proxy.port, retry=RETRIES[front](NoBackoff(), 0), socket_timeout=0.1) as kl:
+    with FRONTS[front](port=proxy.port, retry=retries(front, 0), socket_timeout=0.1) as kl:
         kl.tables()
         proxy.passing.clear()
         with pytest.raises(redis.TimeoutError) as caught:
@@ -174,7 +171,7 @@ def test_without_an_id_it_is_sent_once(hall: Front, proxy: LosingProxy, kl: Fron
 
 
 def test_resends_can_be_none(hall: Front, proxy: LosingProxy) -> None:
-    with redis.Redis(port=proxy.port, retry=redis.retry.Retry(NoBackoff(), 0)) as client:
+    with redis.Redis(port=proxy.port, retry=retries("sync", 0)) as client:
         kl = KL(client, resends=0)
         kl.tables()
         proxy.lose = 1
@@ -184,7 +181,7 @@ def test_resends_can_be_none(hall: Front, proxy: LosingProxy) -> None:
 
 @pytest.mark.parametrize("front", sorted(FRONTS))
 def test_what_is_refused_keeps_its_class(server: launch.Server, front: str) -> None:
-    nobody = {"username": "nobody", "password": "x", "retry": RETRIES[front](NoBackoff(), 0)}
+    nobody = {"username": "nobody", "password": "x", "retry": retries(front, 0)}
     with FRONTS[front](port=server.port, **nobody) as kl, pytest.raises(redis.AuthenticationError) as caught:
         kl.tables()
     assert type(caught.value) is redis.AuthenticationError
@@ -193,7 +190,7 @@ def test_what_is_refused_keeps_its_class(server: launch.Server, front: str) -> N
 @pytest.mark.parametrize("front", sorted(FRONTS))
 def test_redis_py_s_own_retries_send_no_drop_again(hall: Front, proxy: LosingProxy, front: str) -> None:
     """Another may have made the table anew meanwhile."""
-    retry = RETRIES[front](NoBackoff(), 5)
+    retry = retries(front, 5)
     with FRONTS[front](port=proxy.port, retry=retry, retry_on_error=[redis.ConnectionError]) as kl:
         kl.tables()
         before = proxy.replies

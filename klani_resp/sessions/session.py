@@ -53,17 +53,9 @@ class Session:
     __slots__ = (
         *("_config", "_context", "_dispatcher", "_execution", "_parser", "_pending", "_suspended"),
         *("_table", "_view", "closing", "commands_done", "created_at", "hold", "id", "is_between"),
-        *(
-            "is_disturbed",
-            "is_monitor",
-            "job",
-            "last_member",
-            "last_run",
-            "library_name",
-            "library_version",
-            "line",
-        ),
-        *("more", "muted", "name", "protocol", "transaction", "transport", "used_at", "user"),
+        *("is_disturbed", "is_monitor", "job", "last_member", "last_run", "library_name"),
+        *("library_version", "line", "more", "muted", "name", "protocol", "transaction", "transport"),
+        *("used_at", "user"),
     )
 
     def __init__(self, number: int, dispatcher: Dispatcher, config: Config, limits: ParserLimits) -> None:
